@@ -1,0 +1,238 @@
+"""Packets to bytes and bytes to packets (GDB manual, "Overview" of the remote serial protocol).
+
+On the wire a packet is `$body#cc`, a notification `%body#cc`; `cc` is the sum of the body's bytes modulo 256.
+Between packets stand the single bytes `+` (received), `-` (send again) and 0x03 (interrupt, "Ctrl-C"). In a body,
+`}` escapes the byte after it, which is sent XORed with 0x20, and `c*n` repeats `c` another `n - 29` times: the
+run-length form is for replies only, so a stub's reader must not expand it.
+
+Nothing here raises for bad input: line noise between packets is skipped, a damaged packet becomes `Corrupt`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+ACK = b"+"
+NAK = b"-"
+INTERRUPT = b"\x03"
+
+_ESCAPE = 0x7D
+_ESCAPE_XOR = 0x20
+_NEEDS_ESCAPE = re.compile(rb"[#$}*]")
+_ESCAPED = re.compile(rb"\}(.?)", re.DOTALL)
+
+# A run length is sent as a printable byte. '#' and '$' would end or begin a packet; '+' and '-' look like
+# acknowledgements to old debuggers, and '*' like another run.
+_RUN_BIAS = 29
+_RUN_REPEATS = range(3, 98)
+_RUN_FORBIDDEN = b"#$*+-"
+_RUN = re.compile(rb"(.)\1{3,}", re.DOTALL)
+
+_BETWEEN = re.compile(rb"[+\-\x03$%]")
+_BODY_END = re.compile(rb"[#$]")
+_CHECKSUM = re.compile(rb"[0-9a-fA-F]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A whole packet; `payload` is its body, unescaped."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A whole notification (`%`); never acknowledged."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Corrupt:
+    """A packet that cannot be trusted, with the reason in words."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """A packet longer than the reader's limit; its body was thrown away."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """`+`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Nak:
+    """`-`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """0x03 between packets. Inside one it is data."""
+
+
+Event = Packet | Notification | Corrupt | TooLong | Ack | Nak | Interrupt
+
+_SINGLE_BYTES: dict[bytes, Event] = {ACK: Ack(), NAK: Nak(), INTERRUPT: Interrupt()}
+
+
+class FramingError(ValueError):
+    """A body whose escapes or runs do not decode."""
+
+
+def checksum(body: bytes) -> int:
+    """The modulo-256 sum of a body as it stands on the wire."""
+    return sum(body) & 0xFF
+
+
+def escape(payload: bytes) -> bytes:
+    """`payload` with `#`, `$`, `}` and `*` escaped."""
+    return _NEEDS_ESCAPE.sub(lambda match: bytes((_ESCAPE, match[0][0] ^ _ESCAPE_XOR)), payload)
+
+
+def unescape(body: bytes) -> bytes:
+    """The inverse of `escape`; FramingError if the body ends within an escape."""
+
+    def plain(match: re.Match[bytes]) -> bytes:
+        if not match[1]:
+            raise FramingError("the packet ends within an escape")
+        return bytes((match[1][0] ^ _ESCAPE_XOR,))
+
+    return _ESCAPED.sub(plain, body)
+
+
+def encode_runs(body: bytes) -> bytes:
+    """Run-length encode an escaped body."""
+
+    def encode(match: re.Match[bytes]) -> bytes:
+        byte = match[1]
+        left = len(match[0])
+        out = bytearray()
+        while left > _RUN_REPEATS.start:
+            repeats = min(left - 1, _RUN_REPEATS.stop - 1)
+            while repeats + _RUN_BIAS in _RUN_FORBIDDEN:
+                repeats -= 1
+            out += byte + b"*" + bytes((repeats + _RUN_BIAS,))
+            left -= repeats + 1
+        return bytes(out) + byte * left
+
+    return _RUN.sub(encode, body)
+
+
+def decode_runs(body: bytes) -> bytes:
+    """The inverse of `encode_runs`; FramingError for a run without a byte to repeat or with a bad length."""
+    out = bytearray()
+    position = 0
+    while (star := body.find(b"*", position)) >= 0:
+        out += body[position:star]
+        if not out or star + 1 == len(body):
+            raise FramingError("a run-length mark repeats nothing")
+        repeats = body[star + 1] - _RUN_BIAS
+        if repeats not in _RUN_REPEATS:
+            raise FramingError(f"{repeats} is not a run length")
+        out += out[-1:] * repeats
+        position = star + 2
+    return bytes(out + body[position:])
+
+
+def frame(payload: bytes, *, runs: bool = True) -> bytes:
+    """One packet, escaped, run-length encoded unless `runs` is false (debuggers must send plain), and summed."""
+    body = escape(payload)
+    if runs:
+        body = encode_runs(body)
+    return b"$%b#%02x" % (body, checksum(body))
+
+
+def frame_notification(payload: bytes) -> bytes:
+    """One notification, e.g. `Stop:T05...`."""
+    return b"%" + frame(payload)[1:]
+
+
+class PacketReader:
+    """Cuts a byte stream, in whatever pieces it comes, into events.
+
+    `limit` bounds a body in bytes as it stands on the wire. `expand_runs` is for the debugger's side.
+    """
+
+    def __init__(self, limit: int = 0x10000, *, expand_runs: bool = False) -> None:
+        self._limit = limit
+        self._expand_runs = expand_runs
+        self._step: Callable[[bytes, int], tuple[int, Event | None]] = self._between
+        self._kind: type[Packet | Notification] = Packet
+        self._body = bytearray()
+        self._overlong = False
+        self._digits = b""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that `data` completes, in order."""
+        events: list[Event] = []
+        position = 0
+        while position < len(data):
+            position, event = self._step(data, position)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _between(self, data: bytes, position: int) -> tuple[int, Event | None]:
+        """Outside packets: single bytes and noise."""
+        match = _BETWEEN.search(data, position)
+        if match is None:
+            return len(data), None
+        if (event := _SINGLE_BYTES.get(match[0])) is not None:
+            return match.end(), event
+        self._begin(Packet if match[0] == b"$" else Notification)
+        return match.end(), None
+
+    def _begin(self, kind: type[Packet | Notification]) -> None:
+        self._kind = kind
+        self._body.clear()
+        self._overlong = False
+        self._digits = b""
+        self._step = self._in_body
+
+    def _in_body(self, data: bytes, position: int) -> tuple[int, Event | None]:
+        """After `$` or `%`, up to `#`. A bare `$` can only begin the next packet: the end of this one was
+        lost, and no `-` is due, since the sender has given up on it."""
+        match = _BODY_END.search(data, position)
+        end = len(data) if match is None else match.start()
+        if not self._overlong:
+            self._body += data[position:end]
+            if len(self._body) > self._limit:
+                self._overlong = True
+                self._body.clear()
+        if match is None:
+            return end, None
+        if match[0] == b"$":
+            self._begin(Packet)
+            return match.end(), None
+        self._step = self._in_checksum
+        return match.end(), None
+
+    def _in_checksum(self, data: bytes, position: int) -> tuple[int, Event | None]:
+        """The two digits after `#`."""
+        if data[position] == ord("$"):
+            self._begin(Packet)
+            return position + 1, None
+        self._digits += data[position : position + 1]
+        if len(self._digits) < 2:
+            return position + 1, None
+        self._step = self._between
+        return position + 1, self._finish()
+
+    def _finish(self) -> Event:
+        if self._overlong:
+            return TooLong(self._limit)
+        body = bytes(self._body)
+        if not _CHECKSUM.fullmatch(self._digits) or int(self._digits, 16) != checksum(body):
+            return Corrupt(f"the checksum should be {checksum(body):02x}")
+        try:
+            return self._kind(unescape(decode_runs(body) if self._expand_runs else body))
+        except FramingError as error:
+            return Corrupt(str(error))

@@ -1,0 +1,18 @@
+"""The packets, a file for each family. A new packet is a function and a row in its family's `ROWS`."""
+
+from __future__ import annotations
+
+from gdbstub.packets import base, breakpoints, memory, monitor, queries, registers, resume, threads, xfer
+from gdbstub.table import Row
+
+ALL_ROWS: tuple[Row, ...] = (
+    *base.ROWS,
+    *queries.ROWS,
+    *registers.ROWS,
+    *memory.ROWS,
+    *threads.ROWS,
+    *resume.ROWS,
+    *breakpoints.ROWS,
+    *xfer.ROWS,
+    *monitor.ROWS,
+)

@@ -1,0 +1,60 @@
+"""Beginning and ending a session: `?`, `!`, `R`, `D`, `k`, `vKill`."""
+
+from __future__ import annotations
+
+from gdbstub.fields import parse_number
+from gdbstub.session import OK, Enter, Reply, Session, State
+from gdbstub.stopreply import encode_stop
+from gdbstub.table import Row
+from gdbstub.target import Kill, Restart, Target
+
+
+def why_stopped(session: Session, target: Target, _: bytes) -> Reply:
+    """`?`: why the target stands still."""
+    reason = target.stop_reason()
+    session.note_stop(reason)
+    return encode_stop(session, reason)
+
+
+def extend(session: Session, _target: Restart, _: bytes) -> Reply:
+    """`!`: extended mode, in which the session goes on after the target's end."""
+    session.extended = True
+    return OK
+
+
+def restart(session: Session, target: Restart, _: bytes) -> Reply:
+    """`R xx`: begin again. It has no reply."""
+    target.restart()
+    session.chosen = None
+    return Enter(State.IDLE)
+
+
+def detach(_session: Session, _target: Target, arguments: bytes) -> Reply:
+    """`D`, `D;pid`: let go of the target, which goes on."""
+    if arguments:
+        parse_number(arguments.removeprefix(b";"))
+    return Enter(State.DISCONNECTED, OK)
+
+
+def kill(session: Session, target: Target, _: bytes) -> Reply:
+    """`k`: end the target. It has no reply, so a target that cannot be ended is just let go."""
+    if isinstance(target, Kill):
+        target.kill()
+    return Enter(State.IDLE if session.extended else State.DISCONNECTED)
+
+
+def kill_process(session: Session, target: Kill, arguments: bytes) -> Reply:
+    """`vKill;pid`: end the target and say so."""
+    parse_number(arguments)
+    target.kill()
+    return Enter(State.IDLE if session.extended else State.DISCONNECTED, OK)
+
+
+ROWS = (
+    Row("?", why_stopped, Target),
+    Row("!", extend, Restart),
+    Row("R", restart, Restart),
+    Row("D", detach, Target, while_running=True),
+    Row("k", kill, Target, while_running=True),
+    Row("vKill", kill_process, Kill, while_running=True),
+)

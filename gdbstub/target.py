@@ -1,0 +1,243 @@
+"""What a target can do, one small protocol per capability.
+
+Only `Target` is required. Each other protocol that a target implements (by having its methods: no base class is
+needed) turns on the packets that need it, and `qSupported` advertises them; everything else gets the empty reply,
+which is how the remote protocol says "not supported".
+
+A method that cannot do what is asked raises `TargetError` (or `MemoryFault`); the debugger is told. Threads are given
+as `ThreadId`; a target without `Threads` is always given `ONLY_THREAD`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, runtime_checkable
+
+from gdbstub.stop import Access, StopReason
+from gdbstub.threadid import ThreadId
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Run on; a `signal` other than 0 is delivered first."""
+
+    signal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Run one instruction; a `signal` other than 0 is delivered first."""
+
+    signal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepRange:
+    """Step while the program counter is in `start` <= pc < `end`. At least one instruction is run."""
+
+    start: int
+    end: int
+
+
+Action = Continue | Step | StepRange
+
+
+class MemoryKind(Enum):
+    """Region types of a memory map (GDB manual, "Memory Map Format")."""
+
+    RAM = "ram"
+    ROM = "rom"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRegion:
+    """`length` bytes of one kind from `start`."""
+
+    kind: MemoryKind
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadDetails:
+    """What people see of a thread: a name, a word on its state, and the core it is on (None: not said)."""
+
+    name: str = ""
+    state: str = ""
+    core: int | None = None
+
+
+@runtime_checkable
+class Target(Protocol):
+    """Every target. It stands still whenever the stub is not Running."""
+
+    def stop_reason(self) -> StopReason:
+        """Why it stands still now: asked for when a debugger connects."""
+
+
+@runtime_checkable
+class Threads(Protocol):
+    """A target of several threads (CPUs)."""
+
+    def threads(self) -> Sequence[ThreadId]:
+        """All that exist now, in a fixed order; the first is the default one."""
+
+
+@runtime_checkable
+class DescribeThreads(Threads, Protocol):
+    """Threads that have names or states."""
+
+    def thread_details(self, thread: ThreadId) -> ThreadDetails:
+        """For `info threads`."""
+
+
+@runtime_checkable
+class ReadRegisters(Protocol):
+    """Registers by the debugger's numbers, which are those of the target description (from 0, in its order)."""
+
+    @property
+    def register_sizes(self) -> Sequence[int]:
+        """Bytes of each register; 0 for a number that is not used."""
+
+    def read_register(self, thread: ThreadId, number: int) -> bytes | None:
+        """The raw bytes in target byte order; None when unavailable."""
+
+
+@runtime_checkable
+class WriteRegisters(ReadRegisters, Protocol):
+    """Registers that can be set."""
+
+    def write_register(self, thread: ThreadId, number: int, data: bytes) -> None:
+        """Set one; `data` has the register's size. Raise TargetError for one that is read-only."""
+
+
+@runtime_checkable
+class ExpediteRegisters(ReadRegisters, Protocol):
+    """Registers to send with every stop reply, which saves the debugger a round trip."""
+
+    @property
+    def expedited_registers(self) -> Sequence[int]:
+        """Their numbers: the program counter, the stack and the frame pointer are the ones that pay."""
+
+
+@runtime_checkable
+class ReadMemory(Protocol):
+    """Memory as a thread sees it."""
+
+    def read_memory(self, thread: ThreadId, address: int, length: int) -> bytes:
+        """`length` bytes, or fewer if the rest is not accessible. Raise MemoryFault if the first byte is not."""
+
+
+@runtime_checkable
+class WriteMemory(Protocol):
+    """Memory that can be set."""
+
+    def write_memory(self, thread: ThreadId, address: int, data: bytes) -> None:
+        """Write all of `data`, or raise MemoryFault and write nothing."""
+
+
+@runtime_checkable
+class Resume(Protocol):
+    """A target that can run."""
+
+    def resume(self, actions: Mapping[ThreadId, Action]) -> None:
+        """Begin to run the threads in `actions`; the others stand still. Return at once: when the target has stopped,
+        the caller of the stub passes the reason to `Stub.report_stop` (never from within this method)."""
+
+    def interrupt(self) -> None:
+        """Stop soon, the reason being `Interrupted` unless another comes first. Return at once."""
+
+
+@runtime_checkable
+class StepRanges(Resume, Protocol):
+    """A target whose `resume` also takes `StepRange`: then stepping a source line is one round trip."""
+
+    @property
+    def steps_ranges(self) -> bool:
+        """Whether it does."""
+
+
+@runtime_checkable
+class SoftwareBreakpoints(Protocol):
+    """Breakpoints without number. `kind` is the size in bytes of the instruction that a debugger would have put there.
+    Setting one twice is the same as once; removing one that isn't set does nothing."""
+
+    def insert_breakpoint(self, address: int, kind: int) -> None:
+        """Stop before `address` is executed."""
+
+    def remove_breakpoint(self, address: int, kind: int) -> None:
+        """Take it away."""
+
+
+@runtime_checkable
+class HardwareBreakpoints(Protocol):
+    """As `SoftwareBreakpoints`, but they never change memory, and may run out (raise TargetError)."""
+
+    def insert_hardware_breakpoint(self, address: int, kind: int) -> None:
+        """Stop before `address` is executed."""
+
+    def remove_hardware_breakpoint(self, address: int, kind: int) -> None:
+        """Take it away."""
+
+
+@runtime_checkable
+class Watchpoints(Protocol):
+    """Breakpoints on data. Idempotent as breakpoints are."""
+
+    def insert_watchpoint(self, address: int, length: int, access: Access) -> None:
+        """Stop after (or at) an access to any of `length` bytes."""
+
+    def remove_watchpoint(self, address: int, length: int, access: Access) -> None:
+        """Take it away."""
+
+
+@runtime_checkable
+class DescribeTarget(Protocol):
+    """A target description (GDB manual, "Target Descriptions")."""
+
+    def target_description(self) -> Mapping[str, str]:
+        """XML by annex; `target.xml` is the one that debuggers read first."""
+
+
+@runtime_checkable
+class MapMemory(Protocol):
+    """A memory map. With one, gdb refuses every address outside it (unless `set mem inaccessible-by-default off`),
+    so a target that shows virtual memory had better not have one."""
+
+    def memory_map(self) -> Sequence[MemoryRegion]:
+        """All regions, none overlapping another."""
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """gdb's `monitor` commands."""
+
+    def monitor(self, command: str) -> str:
+        """Run `command` and return what to print, with its line ends. TargetError fails the command. A long-running one
+        may send text meanwhile with `Stub.console`."""
+
+
+@runtime_checkable
+class Kill(Protocol):
+    """A target that a debugger may end."""
+
+    def kill(self) -> None:
+        """End it for good; from then on `stop_reason` is `Terminated`."""
+
+
+@runtime_checkable
+class Restart(Protocol):
+    """A target that can begin again: gdb's `target extended-remote` and `run`."""
+
+    def restart(self) -> None:
+        """Back to the first instruction, standing still, also after an exit or `kill`."""
+
+
+@runtime_checkable
+class Detach(Protocol):
+    """A target that wants to know when its debugger is gone."""
+
+    def detach(self) -> None:
+        """The debugger has detached, killed or lost the connection: drop its breakpoints. Called once a session."""
