@@ -1,0 +1,424 @@
+"""The translation cache: where units live, how they find each other, and how they die.
+
+The TC is divided into pages. A TC page belongs to one code page (one guest page under one mapping), for the MMU guards
+it by that mapping. The first half of the TC holds global kernel code, the second half the rest.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+from typing import Final
+
+from dbgvmm.bt.tcdata import TcData
+from dbgvmm.bt.translator import EXIT, MAX_UNIT, Translator
+from dbgvmm.bt.units import LOOKUP_MISS, CodePage, Edge, Site, TcPage, TranslationUnit
+from dbgvmm.hardware.engine import Engine
+from dbgvmm.hardware.layout import (
+    KERNEL_LOOKUP_VA,
+    MASK64,
+    MONITOR_PA,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    TC_OFFSET,
+    TC_SIZE,
+    TC_VA,
+    USER_LOOKUP_VA,
+)
+from dbgvmm.mmu.mmu import ShadowMmu
+
+TC_PAGES: Final = TC_SIZE // PAGE_SIZE
+FIRST_LOCAL: Final = TC_PAGES // 2
+FIRST_STEP_PAGE: Final = 2
+STEP_PAGES: Final = 16
+"""TC pages for the stepper's copies of single instructions."""
+ROOM: Final = 256
+"""Bytes that must be free in a TC page before a unit is started there."""
+
+
+class CacheFull(Exception):
+    """No TC page is left: the cache must be flushed."""
+
+
+class TranslationCache:
+    """All units, and the tables that lead to them. Counters are plain attributes (see `stats`)."""
+
+    def __init__(self, engine: Engine, mmu: ShadowMmu, data: TcData, *, pages: int = TC_PAGES) -> None:
+        self.engine = engine
+        self.mmu = mmu
+        self.data = data
+        self.translator = Translator()
+        self.breakpoints: set[int] = set()
+        self.limit = min(pages, TC_PAGES)
+        self._bytes = engine.frames.block.bytes
+        self._words = engine.frames.u64
+        self.code_pages: dict[tuple[object, ...], CodePage] = {}
+        self.by_frame: dict[int, list[CodePage]] = {}
+        self.tc_pages: dict[int, TcPage] = {}
+        self.sites: dict[int, Site] = {}
+        self.kernel_entries: dict[int, int] = {}
+        self.user_entries: dict[int, int] = {}
+        self.lookup_frames: dict[int, bool] = {}
+        self.units_made = 0
+        self.units_dead = 0
+        self.chains = 0
+        self.unchained = 0
+        self.flushes = 0
+        self.lookup_fills = 0
+        self._next_global = 0
+        self._next_local = 0
+        self._start()
+
+    def _start(self) -> None:
+        """Begin with an empty TC: page 0 is the kernel's miss exit, page 1 the user's."""
+        self._next_global = FIRST_STEP_PAGE + STEP_PAGES
+        self._next_local = FIRST_LOCAL
+        self.miss = [TC_VA, TC_VA + PAGE_SIZE]
+        for index, user in ((0, False), (1, True)):
+            owner = CodePage(0, (), user, True)
+            page = TcPage(index, owner)
+            owner.tc_pages.append(page)
+            self.tc_pages[index] = page
+            self._write(self.miss[index], EXIT)
+            unit = TranslationUnit(0, owner)
+            unit.tc_page, unit.tc_start, unit.tc_end = page, self.miss[index], self.miss[index] + len(EXIT)
+            self.sites[self.miss[index] + len(EXIT)] = Site(LOOKUP_MISS, unit, 0)
+        for index in range(FIRST_STEP_PAGE, FIRST_STEP_PAGE + STEP_PAGES):
+            self.tc_pages[index] = TcPage(index, CodePage(0, (), True, True))
+
+    def step_slot(self, number: int, code: bytes, size: int) -> int:
+        """A place for one copied instruction of the stepper, which never reuses it while the count allows."""
+        per_page = PAGE_SIZE // size
+        number %= per_page * STEP_PAGES
+        address = TC_VA + (FIRST_STEP_PAGE + number // per_page) * PAGE_SIZE + number % per_page * size
+        self._write(address, code)
+        self.engine.forget_code(address, address + size)
+        return address
+
+    def _write(self, address: int, code: bytes) -> None:
+        at = TC_OFFSET + address - TC_VA
+        self._bytes[at : at + len(code)] = code
+
+    # -- finding
+
+    def code_page(self, rip: int, user: bool) -> CodePage:
+        """The code page that `rip` lies on under the current mapping. Raises GuestFault if it may not be fetched."""
+        va = rip & ~0xFFF
+        frame, is_global = self.mmu.resolve_code(rip, user)
+        key = (va, frame, user, is_global)
+        page = self.code_pages.get(key)
+        if page is None:
+            page = self._new_code_page(key, va, ((va, frame),), user, is_global)
+        return page
+
+    def _new_code_page(
+        self, key: tuple[object, ...], va: int, pages: tuple[tuple[int, int], ...], user: bool, is_global: bool
+    ) -> CodePage:
+        page = CodePage(va, pages, user, is_global)
+        self.code_pages[key] = page
+        for _, frame in pages:
+            self.by_frame.setdefault(frame, []).append(page)
+            self.mmu.protect_code(frame)
+        return page
+
+    def _crossing_page(self, rip: int, user: bool, first: CodePage) -> CodePage:
+        """The code page for an instruction that crosses from `first` into the next page."""
+        following = (first.va + PAGE_SIZE) & MASK64
+        frame, is_global = self.mmu.resolve_code(following, user)
+        is_global = is_global and first.is_global
+        key = (first.va, first.pages[0][1], frame, user, is_global)
+        page = self.code_pages.get(key)
+        if page is None:
+            page = self._new_code_page(key, first.va, (first.pages[0], (following, frame)), user, is_global)
+        return page
+
+    def _guest_bytes(self, page: CodePage, rip: int) -> bytes:
+        ram = self.mmu.ram
+        offset = rip & 0xFFF
+        frame = page.pages[0][1] << PAGE_SHIFT
+        if frame >= ram.size:
+            return b"\xff" * 16
+        data = bytes(ram.bytes[frame + offset : frame + PAGE_SIZE])
+        if len(page.pages) > 1:
+            frame = page.pages[1][1] << PAGE_SHIFT
+            data += bytes(ram.bytes[frame : frame + 15]) if frame < ram.size else b"\xff" * 15
+        return data
+
+    def find(self, rip: int, user: bool) -> TranslationUnit:
+        """The unit that begins at `rip`, translated now if need be. Raises GuestFault as a fetch would."""
+        page = self.code_page(rip, user)
+        unit = page.units.get(rip & 0xFFF)
+        if unit is None:
+            unit = self._make(page, rip, user)
+        (self.user_entries if user else self.kernel_entries)[rip] = unit.entry
+        return unit
+
+    def find_precise(self, rip: int, user: bool, length: int) -> TranslationUnit:
+        """A unit of at most `length` instructions that chains to nothing and ignores breakpoints."""
+        page = self.code_page(rip, user)
+        length = min(length, MAX_UNIT)
+        unit = page.precise.get((rip & 0xFFF, length))
+        if unit is None:
+            unit = self._make(page, rip, user, precise=length)
+        return unit
+
+    def _make(self, page: CodePage, rip: int, user: bool, *, precise: int = 0, indirect: bool = False) -> TranslationUnit:
+        unit = TranslationUnit(rip, page)
+        data = self._guest_bytes(page, rip)
+        placed = self._place(unit, page, data, precise, indirect)
+        if not placed:
+            page = self._crossing_page(rip, user, page)
+            existing = page.precise.get((rip & 0xFFF, 1)) if precise else page.units.get(rip & 0xFFF)
+            if existing is not None:
+                return existing
+            unit = TranslationUnit(rip, page)
+            data = self._guest_bytes(page, rip)
+            self._place(unit, page, data, 1 if precise else 0, indirect, limit=1)
+            precise = min(precise, 1)
+        if precise:
+            page.precise[rip & 0xFFF, precise] = unit
+        else:
+            page.units[rip & 0xFFF] = unit
+        self.units_made += 1
+        return unit
+
+    def _place(
+        self, unit: TranslationUnit, page: CodePage, data: bytes, precise: int, indirect: bool, limit: int = MAX_UNIT
+    ) -> bool:
+        """Translate into the code page's current TC page, or into a new one. False: the instruction crosses."""
+        if not page.tc_pages or page.fill + ROOM > PAGE_SIZE:
+            self._new_tc_page(page)
+        while True:
+            tc_page = page.tc_pages[-1]
+            at = TC_VA + tc_page.index * PAGE_SIZE + page.fill
+            units = page.units
+            va = page.va
+
+            def neighbour(target: int) -> TranslationUnit | None:
+                return units.get(target & 0xFFF) if target & ~0xFFF == va else None
+
+            code, sites = self.translator.translate(
+                unit, data, at, limit=precise or limit, precise=bool(precise), indirect=indirect,
+                breakpoints=self.breakpoints, find=neighbour,
+            )
+            if not unit.length:
+                return False
+            if page.fill + len(code) <= PAGE_SIZE:
+                break
+            for edge in unit.edges:
+                if edge.target is not None:
+                    edge.target.incoming.remove(edge)
+            self._new_tc_page(page)
+        self._write(at, code)
+        page.fill = page.fill + len(code) + 15 & ~15
+        tc_page.starts.append(at)
+        tc_page.units.append(unit)
+        unit.tc_page = tc_page
+        registry = self.sites
+        for site in sites:
+            registry[site.count] = site
+            unit.sites.append(site.count)
+        return True
+
+    def _new_tc_page(self, page: CodePage) -> None:
+        if page.is_global:
+            if self._next_global >= min(FIRST_LOCAL, self.limit):
+                raise CacheFull
+            index, self._next_global = self._next_global, self._next_global + 1
+        else:
+            if self._next_local >= min(TC_PAGES, FIRST_LOCAL + self.limit):
+                raise CacheFull
+            index, self._next_local = self._next_local, self._next_local + 1
+        tc_page = TcPage(index, page)
+        page.tc_pages.append(tc_page)
+        page.fill = 0
+        self.tc_pages[index] = tc_page
+
+    def unit_at(self, tc_rip: int) -> TranslationUnit | None:
+        """The unit that a TC address belongs to."""
+        page = self.tc_pages.get((tc_rip - TC_VA) >> 12)
+        return page.unit_at(tc_rip) if page is not None else None
+
+    def units(self) -> Iterator[TranslationUnit]:
+        """Every live unit, in the order of code pages and offsets' first translation."""
+        for page in self.code_pages.values():
+            yield from page.units.values()
+
+    def forget_entry(self, rip: int, user: bool) -> None:
+        """The unit last known for `rip` belongs to another mapping."""
+        (self.user_entries if user else self.kernel_entries).pop(rip, None)
+
+    # -- linking
+
+    def link(self, edge: Edge, target: TranslationUnit) -> None:
+        """Make the edge jump straight to `target`."""
+        self._patch(edge, target.entry)
+        edge.target = target
+        target.incoming.append(edge)
+        self.chains += 1
+
+    def unlink(self, edge: Edge) -> None:
+        """Make the edge leave to the monitor again."""
+        self._patch(edge, edge.stub)
+        edge.target = None
+        self.unchained += 1
+
+    def _patch(self, edge: Edge, destination: int) -> None:
+        after = edge.patch + 4
+        at = TC_OFFSET + edge.patch - TC_VA
+        self._bytes[at : at + 4] = ((destination - after) & 0xFFFF_FFFF).to_bytes(4, "little")
+        self.engine.forget_code(edge.patch - 2, after)
+
+    def indirect_entry(self, unit: TranslationUnit) -> int:
+        """Where a lookup may jump to: made when first needed."""
+        if not unit.indirect_entry:
+            page = unit.page
+            thunk = TranslationUnit(unit.guest_rip, page)
+            self._place_thunk(thunk, unit)
+        return unit.indirect_entry
+
+    def _place_thunk(self, thunk: TranslationUnit, unit: TranslationUnit) -> None:
+        page = unit.page
+        if not page.tc_pages or page.fill + 64 > PAGE_SIZE:
+            self._new_tc_page(page)
+        tc_page = page.tc_pages[-1]
+        at = TC_VA + tc_page.index * PAGE_SIZE + page.fill
+        code = self.translator.thunk(thunk, at, unit.entry)
+        self._write(at, code)
+        page.fill = page.fill + len(code) + 15 & ~15
+        tc_page.starts.append(at)
+        tc_page.units.append(thunk)
+        thunk.tc_page = tc_page
+        unit.indirect_entry = at
+
+    # -- the lookup tables
+
+    def fill_lookup(self, unit: TranslationUnit) -> None:
+        """Make indirect branches to the unit's guest address find it."""
+        user = unit.page.user
+        slot = ((USER_LOOKUP_VA if user else KERNEL_LOOKUP_VA) + 8 * unit.guest_rip) & MASK64
+        frame = self.lookup_page(slot)
+        self._words[(frame - MONITOR_PA + (slot & 0xFFF)) >> 3] = self.indirect_entry(unit)
+        self.lookup_fills += 1
+
+    def lookup_page(self, slot: int) -> int:
+        """The monitor frame behind a slot's page, all its slots leading to the miss exit when it is new."""
+        frame = self.mmu.monitor.map_lookup_page(slot)
+        if frame not in self.lookup_frames:
+            user = slot >= USER_LOOKUP_VA - (1 << 50)
+            self.lookup_frames[frame] = user
+            self._empty_lookup(frame, user)
+        return frame
+
+    def _empty_lookup(self, frame: int, user: bool) -> None:
+        at = (frame - MONITOR_PA) >> 3
+        for i in range(at, at + 512):
+            self._words[i] = self.miss[user]
+
+    def _forget_slot(self, unit: TranslationUnit) -> None:
+        if not unit.indirect_entry:
+            return
+        user = unit.page.user
+        slot = ((USER_LOOKUP_VA if user else KERNEL_LOOKUP_VA) + 8 * unit.guest_rip) & MASK64
+        at = (self.lookup_page(slot) - MONITOR_PA + (slot & 0xFFF)) >> 3
+        if self._words[at] == unit.indirect_entry:
+            self._words[at] = self.miss[user]
+
+    # -- dying
+
+    def kill(self, unit: TranslationUnit, why: str) -> None:
+        """Invalidate one unit: nothing leads to it any more. Its bytes stay until the cache is flushed."""
+        if not unit.live:
+            return
+        unit.live = False
+        unit.why_dead = why
+        self.units_dead += 1
+        for edge in unit.incoming:
+            if edge.target is unit and edge.unit.live:
+                self.unlink(edge)
+        unit.incoming.clear()
+        for edge in unit.edges:
+            if edge.target is not None:
+                edge.target.incoming.remove(edge)
+                edge.target = None
+        self._forget_slot(unit)
+        page = unit.page
+        entries = self.user_entries if page.user else self.kernel_entries
+        if entries.get(unit.guest_rip) == unit.entry:
+            del entries[unit.guest_rip]
+        offset = unit.guest_rip & 0xFFF
+        if page.units.get(offset) is unit:
+            del page.units[offset]
+        for key in [key for key, value in page.precise.items() if value is unit]:
+            del page.precise[key]
+
+    def code_written(self, gpa: int, size: int, why: str = "guest wrote its code") -> int:
+        """Guest memory changed: kill the units made from these bytes. Returns how many."""
+        frame = gpa >> PAGE_SHIFT
+        killed = 0
+        for page in self.by_frame.get(frame, ()):
+            page.writes += 1
+            for unit in [*page.units.values(), *page.precise.values()]:
+                start, remaining = unit.guest_rip & 0xFFF, len(unit.guest_bytes)
+                for _, page_frame in page.pages:
+                    length = min(remaining, PAGE_SIZE - start)
+                    if page_frame == frame and start < (gpa & 0xFFF) + size and (gpa & 0xFFF) < start + length:
+                        self.kill(unit, why)
+                        killed += 1
+                        break
+                    start, remaining = 0, remaining - length
+                    if remaining <= 0:
+                        break
+        return killed
+
+    def abandon_frame(self, frame: int, why: str) -> None:
+        """A frame (number) that is written again and again is data now: kill all its units and stop tracing it."""
+        for page in self.by_frame.pop(frame, []):
+            for unit in [*page.units.values(), *page.precise.values()]:
+                self.kill(unit, why)
+            for tc_page in page.tc_pages:
+                self.mmu.close_windows_of(tc_page.index)
+            self.code_pages = {key: value for key, value in self.code_pages.items() if value is not page}
+            for _, other in page.pages:
+                if other != frame and page in self.by_frame.get(other, []):
+                    self.by_frame[other].remove(page)
+        self.mmu.unprotect_code(frame)
+
+    def flush(self) -> None:
+        """Throw every unit away."""
+        self.flushes += 1
+        self.mmu.close_all()
+        for frame in self.by_frame:
+            self.mmu.unprotect_code(frame)
+        for table in (self.code_pages, self.by_frame, self.tc_pages, self.sites, self.kernel_entries, self.user_entries):
+            table.clear()
+        for frame, user in self.lookup_frames.items():
+            self._empty_lookup(frame, user)
+        self._start()
+        self.engine.forget_all_code()
+
+    def retire_breakpoint(self, rip: int) -> None:
+        """A breakpoint at `rip` was set or removed: units that contain it must be made anew."""
+        for page in list(self.code_pages.values()):
+            if not any(va <= rip < va + PAGE_SIZE for va, _ in page.pages):
+                continue
+            for unit in list(page.units.values()):
+                if unit.guest_rip <= rip < unit.guest_rip + max(len(unit.guest_bytes), 1):
+                    self.kill(unit, "breakpoint")
+
+    def stats(self) -> dict[str, int]:
+        """Counters, by the names used in --stats."""
+        return {
+            "translation_units": self.units_made,
+            "tus_invalidated": self.units_dead,
+            "translated_instructions": self.translator.instructions,
+            "chains": self.chains,
+            "unchained": self.unchained,
+            "tc_flushes": self.flushes,
+            "tc_bytes": (self._next_global + self._next_local - FIRST_LOCAL) * PAGE_SIZE,
+            "lookup_fills": self.lookup_fills,
+            "lookup_pages": len(self.lookup_frames),
+        }
+
+
+__all__ = ["CacheFull", "TranslationCache", "insort"]

@@ -1,0 +1,37 @@
+"""The TC's data page: the few words that translated code and the monitor share.
+
+Translated code reaches them RIP-relative. Offsets are in bytes from the start of the page.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dbgvmm.hardware.layout import DATA_OFFSET, MONITOR_PA
+from dbgvmm.hardware.memory import FramePool
+
+BUDGET: Final = 0x00
+"""Signed: instructions left until the clock wants to be asked, less `MARGIN`."""
+SPILL_RAX: Final = 0x08
+SPILL_RCX: Final = 0x10
+SPILL_ANY: Final = 0x18
+PENDING: Final = 0x20
+"""Byte: an interrupt waits for IF."""
+SCRATCH_RSP: Final = 0x28
+SCRATCH_STACK: Final = 0x800
+"""Top of a small stack for sequences that need pushf/popf but must not touch the guest's stack."""
+
+MARGIN: Final = 16
+"""A unit checks the budget after at most this many of its instructions: so the check cannot come too late."""
+
+
+class TcData:
+    """The data page as Python sees it."""
+
+    def __init__(self, frames: FramePool) -> None:
+        start = DATA_OFFSET
+        assert frames.block.base == MONITOR_PA
+        page = frames.block.bytes[start : start + 4096]
+        self.signed = page.cast("q")
+        self.words = page.cast("Q")
+        self.bytes = page

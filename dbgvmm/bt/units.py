@@ -1,0 +1,150 @@
+"""What is known about translated code: code pages, translation units, their edges and exit sites.
+
+A *code page* is one guest page of code as it is mapped somewhere: the pair (virtual page, frame), for kernel or user.
+Its translations live in TC pages of their own, which the MMU makes executable only while that mapping holds (see
+mmu/windows.py). So a chain between two TUs needs no check: if the target's page is mapped otherwise, the jump faults.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final, NamedTuple
+
+from iced_x86 import Instruction
+
+# What a person wants to see as the kind of an exit site.
+EDGE: Final = 0
+CALLOUT: Final = 1
+SLICE: Final = 2
+LOOKUP_MISS: Final = 3
+BREAK: Final = 4
+PENDING: Final = 5
+
+FIX_NONE: Final = 0
+FIX_RAX: Final = 1
+FIX_RCX: Final = 2
+FIX_SPILL: Final = 16
+"""FIX_SPILL + n: register n is in the spill slot of rewritten RIP-relative operands."""
+
+
+class CodePage:
+    """One guest page of code (or two, for a unit that crosses) under one mapping, and its translations."""
+
+    __slots__ = ("va", "pages", "user", "is_global", "units", "precise", "tc_pages", "fill", "writes")
+
+    def __init__(self, va: int, pages: tuple[tuple[int, int], ...], user: bool, is_global: bool) -> None:
+        self.va = va
+        self.pages = pages
+        self.user = user
+        self.is_global = is_global
+        self.units: dict[int, TranslationUnit] = {}
+        self.precise: dict[tuple[int, int], TranslationUnit] = {}
+        self.tc_pages: list[TcPage] = []
+        self.fill = 0
+        self.writes = 0
+
+
+class TcPage:
+    """One page of the TC: the code page that owns it and the units in it, by address."""
+
+    __slots__ = ("index", "owner", "starts", "units", "sites")
+
+    def __init__(self, index: int, owner: CodePage) -> None:
+        self.index = index
+        self.owner = owner
+        self.starts: list[int] = []
+        self.units: list[TranslationUnit] = []
+        self.sites: list[int] = []
+
+    def unit_at(self, tc_rip: int) -> TranslationUnit | None:
+        """The unit whose translation covers a TC address."""
+        at = bisect_right(self.starts, tc_rip) - 1
+        if at < 0:
+            return None
+        unit = self.units[at]
+        return unit if tc_rip < unit.tc_end else None
+
+
+class Mark(NamedTuple):
+    """Which guest state a TC address stands for: before the guest instruction at `guest_offset` (from the unit's
+    start), after `retired` instructions of the unit, once the registers named by `fix` are put back."""
+
+    tc_offset: int
+    guest_offset: int
+    retired: int
+    fix: int
+
+
+class TranslationUnit:
+    """Straight-line guest code and its translation.
+
+    `entry` is where chains arrive, `indirect_entry` where lookups arrive (it reloads RAX and RCX first). `count_at` is
+    the TC address behind the subtraction that counts all `length` instructions at once.
+    """
+
+    __slots__ = (
+        "guest_rip", "guest_bytes", "length", "page", "tc_page", "tc_start", "entry", "indirect_entry", "tc_end",
+        "count_at", "count_index", "marks", "mark_offsets", "edges", "incoming", "sites", "live", "why_dead", "limit",
+        "guilty", "resume_at",
+    )
+
+    def __init__(self, guest_rip: int, page: CodePage) -> None:
+        self.guest_rip = guest_rip
+        self.guest_bytes = b""
+        self.length = 0
+        self.page = page
+        self.tc_page: TcPage | None = None
+        self.tc_start = 0
+        self.entry = 0
+        self.indirect_entry = 0
+        self.tc_end = 0
+        self.count_at = 0
+        self.count_index = 0
+        self.resume_at = 0
+        self.marks: list[Mark] = []
+        self.mark_offsets: list[int] = []
+        self.edges: list[Edge] = []
+        self.incoming: list[Edge] = []
+        self.sites: list[int] = []
+        self.live = True
+        self.why_dead = ""
+        self.limit = 0
+        self.guilty: frozenset[int] = frozenset()
+
+    def mark_at(self, tc_rip: int) -> Mark:
+        """The guest state that TC address `tc_rip` stands for."""
+        return self.marks[bisect_right(self.mark_offsets, tc_rip - self.tc_start) - 1]
+
+    def __repr__(self) -> str:
+        return f"TU({self.guest_rip:#x}, {self.length} insns, TC {self.tc_start:#x}..{self.tc_end:#x})"
+
+
+class Site:
+    """An exit site: the translated code behind it does `int`, and this says why."""
+
+    __slots__ = ("kind", "unit", "guest_rip", "next_rip", "instruction", "retired", "count")
+
+    def __init__(
+        self, kind: int, unit: TranslationUnit, guest_rip: int, next_rip: int = 0, instruction: Instruction | None = None,
+        retired: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.unit = unit
+        self.guest_rip = guest_rip
+        self.next_rip = next_rip
+        self.instruction = instruction
+        self.retired = retired
+        self.count = 0
+
+
+class Edge(Site):
+    """A direct way out of a unit: a jump whose displacement at `patch` leads to `stub` (exit) or to the target unit."""
+
+    __slots__ = ("patch", "stub", "target", "linkable")
+
+    def __init__(self, unit: TranslationUnit, target_rip: int, patch: int, linkable: bool) -> None:
+        super().__init__(EDGE, unit, target_rip)
+        self.patch = patch
+        self.stub = 0
+        self.target: TranslationUnit | None = None
+        self.linkable = linkable

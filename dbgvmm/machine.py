@@ -1,0 +1,365 @@
+"""`Machine`: a PC under the hypervisor. It puts the parts together and owns the loop of time.
+
+This is the public Python API::
+
+    from dbgvmm import Machine, MachineConfig
+    machine = Machine(MachineConfig(memory=256 << 20))
+    machine.boot("vmlinuz", cmdline="console=ttyS0", initrd="initramfs.cpio")
+    machine.breakpoints.add(0xffffffff81000000)
+    stop = machine.run()
+    print(stop.text, hex(machine.cpu.rip), machine.count)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+from dbgvmm.boot.detect import load_kernel
+from dbgvmm.boot.state import BootState
+from dbgvmm.bt.cache import TC_PAGES, TranslationCache
+from dbgvmm.bt.callouts import Callouts
+from dbgvmm.bt.dispatcher import Dispatcher
+from dbgvmm.bt.sync import StateSync
+from dbgvmm.bt.tcdata import TcData
+from dbgvmm.cpu.cpuid import CpuidTable
+from dbgvmm.cpu.bits import RFLAGS
+from dbgvmm.cpu.faults import GuestFault, TripleFault, UnsupportedState
+from dbgvmm.cpu.msr import MsrTable, set_firmware_mtrrs
+from dbgvmm.cpu.state import VCpu
+from dbgvmm.debug.breakpoints import Breakpoints
+from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.devices.board import Board
+from dbgvmm.hardware.engine import Engine
+from dbgvmm.hardware.memory import PhysicalMemory
+from dbgvmm.mmu.linear import GuestMemory
+from dbgvmm.mmu.mmu import ShadowMmu
+from dbgvmm.timeline.clock import InstructionClock
+from dbgvmm.timeline.events import EventQueue
+
+SERVICE_INTERVAL: Final = 1_000_000
+"""Instructions between two looks at the outside world (gdb, the REPL, Ctrl-C, serial input)."""
+PHYSICAL_BITS: Final = 37
+_GPR_NAMES: Final = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
+_SEGMENT_NAMES: Final = ("es", "cs", "ss", "ds", "fs", "gs")
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """What can be chosen about a machine.
+
+    memory: bytes of RAM. user: "bt" translates CPL-3 code too, "direct" runs it untranslated. validate: "eager" or
+    "lazy" (see mmu/). ns_per_insn: virtual nanoseconds an instruction takes. rtc_epoch: UTC seconds that the RTC shows
+    at power-on. cpu: feature overrides such as "-smap". tc_pages: TC pages for each of global and local code.
+    """
+
+    memory: int = 256 << 20
+    user: str = "bt"
+    validate: str = "eager"
+    ns_per_insn: Fraction = Fraction(10)
+    rtc_epoch: int = 1_700_000_000
+    cpu: tuple[str, ...] = ()
+    tc_pages: int = TC_PAGES // 2
+
+
+@dataclass(frozen=True)
+class BootRequest:
+    """What `boot` was asked for, kept for a restart."""
+
+    kernel: Path
+    cmdline: str
+    initrd: Path | None
+
+
+def _discard(data: bytes) -> None:
+    """A serial line with nobody at its other end."""
+
+
+class Machine:
+    """A PC with one vCPU. Not thread-safe: one thread owns it (`request_stop` may be called from a signal handler).
+
+    `serial_out` gets what the guest sends on COM1; `service` is called every SERVICE_INTERVAL instructions and while
+    the guest is halted; `idle(ns)` is called before a halted guest jumps `ns` of virtual time ahead.
+    """
+
+    def __init__(self, config: MachineConfig | None = None, serial_out: Callable[[bytes], None] | None = None) -> None:
+        self.config = config = config or MachineConfig()
+        self.clock = InstructionClock(config.ns_per_insn)
+        self.events = EventQueue(self.clock)
+        self.ram = PhysicalMemory(config.memory)
+        self.mmio_accesses = 0
+        self.engine = Engine(self.ram, mmio_read=self._mmio_read, mmio_write=self._mmio_write)
+        self.serial_out: Callable[[bytes], None] = serial_out or _discard
+        self.board = Board(
+            self.clock, self.events, memory_size=config.memory, serial_sink=self._on_serial,
+            on_exit=self._on_exit, on_power_off=self._on_power_off, on_reset=self._on_reset, rtc_epoch=config.rtc_epoch,
+        )
+        self.cpuid = CpuidTable(overrides=config.cpu, tsc_hz=self.clock.tsc_hz, physical_bits=PHYSICAL_BITS)
+        self.cpu = VCpu(self.engine.context.gpr, self.cpuid.limits())
+        self.msrs = MsrTable(self.cpuid, self.clock.tsc)
+        self.mmu = ShadowMmu(
+            self.engine, self.cpu, validate=config.validate, user_execute=config.user == "direct"
+        )
+        self.mmu.mmio_read = self._mmio_read
+        self.mmu.mmio_write = self._mmio_write
+        self.memory = GuestMemory(self.mmu)
+        self.data = TcData(self.engine.frames)
+        self.cache = TranslationCache(self.engine, self.mmu, self.data, pages=config.tc_pages)
+        self.sync = StateSync(self.engine, self.cpu)
+        self.callouts = Callouts(
+            self.cpu, self.mmu, self.memory, self.board.ports, self.msrs, self.cpuid, self._synchronise_clock
+        )
+        self.dispatcher = Dispatcher(
+            self.engine, self.cpu, self.mmu, self.memory, self.cache, self.data, self.sync, self.callouts
+        )
+        self.breakpoints = Breakpoints(self.cache)
+        self.service: Callable[[], None] | None = None
+        self.idle: Callable[[int], None] | None = None
+        self.boot_state: BootState | None = None
+        self.last_stop: Stop | None = None
+        self.seconds_total = 0.0
+        self._request: BootRequest | None = None
+        self._pending_stop: Stop | None = None
+        self._stop_at: int | None = None
+        self._max_count: int | None = None
+        self._next_service = SERVICE_INTERVAL
+        self._wire()
+
+    def _wire(self) -> None:
+        cpu, dispatcher = self.cpu, self.dispatcher
+        cpu.on_cr3 = self._on_cr3
+        cpu.on_paging_mode_changed = self._on_paging_mode
+        dispatcher.on_limit = self._on_limit
+        dispatcher.on_halt = self._on_halt
+        dispatcher.on_breakpoint = self._on_breakpoint
+        dispatcher.acknowledge = self.board.acknowledge_interrupt
+        dispatcher.interrupt_line = self.board.interrupt_pending
+        self.cr3_loads = 0
+
+    # -- booting
+
+    def boot(self, kernel: str | Path, cmdline: str = "", initrd: str | Path | None = None) -> None:
+        """Load a kernel and set the CPU to its first instruction. Raises BootError, one clear line."""
+        request = BootRequest(Path(kernel), cmdline, Path(initrd) if initrd else None)
+        state = load_kernel(request.kernel, self.ram, request.cmdline, request.initrd)
+        self._request = request
+        self.start(state)
+
+    def restart(self) -> None:
+        """Power-cycle: RAM cleared, devices reset, the same kernel loaded again. The instruction count goes on."""
+        if self._request is None:
+            raise RuntimeError("nothing was booted yet: call boot() first")
+        count = self.count
+        self.cache.flush()
+        self.mmu.drop_all()
+        self.ram.block.clear()
+        self.board.reset()
+        self.clock.count = count
+        request = self._request
+        self.start(load_kernel(request.kernel, self.ram, request.cmdline, request.initrd))
+
+    def start(self, state: BootState) -> None:
+        """Set CPU and devices to the state that a loader made."""
+        cpu = self.cpu
+        self.boot_state = state
+        cpu.reset()
+        for index, name in enumerate(_GPR_NAMES):
+            cpu.gpr[index] = state.gpr.get(name, 0)
+        for index, name in enumerate(_SEGMENT_NAMES):
+            segment = state.segments.get(name)
+            if segment is not None:
+                cpu.segs[index].set(segment.selector, segment.base, segment.limit, segment.attributes)
+        task = state.segments.get("tr")
+        if task is not None:
+            cpu.tr.set(task.selector, task.base, task.limit, task.attributes)
+        cpu.gdtr.base, cpu.gdtr.limit = state.gdt_base, state.gdt_limit
+        cpu.cr0, cpu.cr3, cpu.cr4, cpu.efer = state.cr0, state.cr3, state.cr4, state.efer
+        cpu.rip, cpu.rflags, cpu.cpl = state.rip, state.rflags, 0
+        set_firmware_mtrrs(cpu)
+        self.board.program_as_firmware()
+        self.sync.segments_dirty = True
+        self._on_paging_mode(cpu)
+        self.dispatcher.set_limit(self.count, self.count)
+        self._schedule()
+
+    # -- running
+
+    @property
+    def count(self) -> int:
+        """Instructions retired since power-on."""
+        return self.dispatcher.count
+
+    def run(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
+        """Run until something stops the machine. Afterwards cpu, memory and count are exact.
+
+        steps: stop after so many instructions (kind STEP). max_count: stop at this instruction count (kind LIMIT).
+        """
+        started = perf_counter()
+        self._pending_stop = None
+        self._stop_at = None if steps is None else self.count + steps
+        self._max_count = max_count
+        self.dispatcher.ignore_breakpoint = True
+        self._schedule()
+        try:
+            if steps is None or steps > 0:
+                self.dispatcher.run()
+            else:
+                self._stop(Stop(StopKind.STEP, "stepped"))
+        except TripleFault as fault:
+            self._pending_stop = Stop(StopKind.TRIPLE_FAULT, str(fault))
+        except UnsupportedState as fault:
+            self._pending_stop = Stop(StopKind.UNSUPPORTED, str(fault))
+        self.seconds_total += perf_counter() - started
+        self._synchronise_clock()
+        stop = self._pending_stop or Stop(StopKind.INTERRUPT, "interrupted")
+        self.last_stop = stop
+        return stop
+
+    def step(self, count: int = 1) -> Stop:
+        """Execute exactly `count` instructions (interrupt and exception entries are not instructions)."""
+        return self.run(steps=count)
+
+    def request_stop(self, text: str = "interrupted", kind: StopKind = StopKind.INTERRUPT) -> None:
+        """Have the machine stop at the next exit, at the latest after SERVICE_INTERVAL instructions."""
+        if self._pending_stop is None:
+            self._stop(Stop(kind, text))
+
+    def _stop(self, stop: Stop) -> None:
+        self._pending_stop = stop
+        self.dispatcher.stop_requested = True
+
+    def _synchronise_clock(self) -> None:
+        self.clock.count = self.dispatcher.count
+
+    def _schedule(self) -> None:
+        """Have the dispatcher come back at the next thing that is due."""
+        clock = self.clock
+        clock.count = self.dispatcher.count
+        limit = self._next_service
+        deadline = self.events.next_deadline_ns()
+        if deadline is not None:
+            limit = min(limit, clock.count_at(deadline))
+        if self._stop_at is not None:
+            limit = min(limit, self._stop_at)
+        if self._max_count is not None:
+            limit = min(limit, self._max_count)
+        self.dispatcher.set_limit(limit)
+
+    def _on_limit(self) -> None:
+        count = self.count
+        self.clock.count = count
+        self.events.run_due()
+        if self._stop_at is not None and count >= self._stop_at:
+            self._stop_at = None
+            self._stop(Stop(StopKind.STEP, "stepped"))
+        if self._max_count is not None and count >= self._max_count:
+            self._max_count = None
+            self._stop(Stop(StopKind.LIMIT, "the instruction limit was reached"))
+        if count >= self._next_service:
+            self._next_service = count + SERVICE_INTERVAL
+            if self.service is not None:
+                self.service()
+        self._schedule()
+
+    def _on_halt(self) -> None:
+        """HLT: jump in time to whatever ends it."""
+        cpu, board = self.cpu, self.board
+        self.clock.count = self.count
+        while not board.interrupt_pending() or not cpu.rflags & RFLAGS.IF:
+            if not cpu.rflags & RFLAGS.IF:
+                self._stop(Stop(StopKind.HALT, "halted with interrupts off"))
+                break
+            deadline = self.events.next_deadline_ns()
+            if deadline is None and self.service is None:
+                self._stop(Stop(StopKind.HALT, "halted, and nothing is left that could wake it"))
+                break
+            if self.idle is not None:
+                self.idle(50_000_000 if deadline is None else max(deadline - self.clock.now_ns(), 0))
+            if self.service is not None:
+                self.service()
+            if deadline is not None and not board.interrupt_pending():
+                self.clock.skip_to(deadline)
+                self.events.run_due()
+            if self.dispatcher.stop_requested:
+                break
+        else:
+            cpu.halted = False
+        self._schedule()
+
+    def _on_breakpoint(self, rip: int) -> None:
+        self._stop(Stop(StopKind.BREAKPOINT, f"breakpoint at {rip:#x}", address=rip))
+
+    # -- paging
+
+    def _on_cr3(self, cpu: VCpu, old: int, new: int) -> None:
+        self.cr3_loads += 1
+        self.mmu.load_cr3(new)
+        self.engine.needs_flush = True
+
+    def _on_paging_mode(self, cpu: VCpu) -> None:
+        self.mmu.mode_changed()
+        self.sync.store_control()
+        self.engine.needs_flush = True
+
+    # -- devices
+
+    def _on_serial(self, data: bytes) -> None:
+        self.serial_out(data)
+
+    def serial_input(self, data: bytes) -> None:
+        """Bytes that arrive on COM1 now."""
+        self.clock.count = self.count
+        self.board.uart.receive(data)
+        self.dispatcher.update_pending()
+
+    def _on_exit(self, code: int) -> None:
+        self._stop(Stop(StopKind.EXIT, f"the guest left with code {code}", exit_code=code))
+
+    def _on_power_off(self) -> None:
+        self._stop(Stop(StopKind.POWER_OFF, "the guest powered off"))
+
+    def _on_reset(self) -> None:
+        self._stop(Stop(StopKind.RESET, "the guest asked for a reset"))
+
+    def _mmio_read(self, gpa: int, size: int) -> int:
+        self.mmio_accesses += 1
+        return self.board.mmio.read(gpa, size)
+
+    def _mmio_write(self, gpa: int, size: int, value: int) -> None:
+        self.mmio_accesses += 1
+        self.board.mmio.write(gpa, value, size)
+
+    # -- figures
+
+    def stats(self) -> dict[str, float]:
+        """All counters, flat; docs/statistics.md says what each means."""
+        dispatcher = self.dispatcher
+        figures: dict[str, float] = {"instructions": self.count}
+        figures.update(self.cache.stats())
+        figures.update(self.mmu.stats())
+        figures.update(
+            callouts=dispatcher.callout_exits,
+            chain_exits=dispatcher.edge_exits,
+            slice_exits=dispatcher.slice_exits,
+            window_faults=dispatcher.window_faults,
+            exits=self.engine.exits,
+            interrupts=dispatcher.interrupts,
+            exceptions=sum(dispatcher.exceptions.values()),
+            port_io=self.callouts.port_io,
+            mmio=self.mmio_accesses,
+            cr3_loads=self.cr3_loads,
+            steps_16_32=dispatcher.stepper.steps,
+            seconds_translating=dispatcher.seconds_translating,
+            seconds_hidden_faults=dispatcher.seconds_hidden_faults,
+            seconds_trace_faults=dispatcher.seconds_trace_faults,
+            seconds_callouts=dispatcher.seconds_callouts,
+            seconds_total=self.seconds_total,
+        )
+        return figures
+
+
+__all__ = ["GuestFault", "Machine", "MachineConfig"]

@@ -1,0 +1,146 @@
+"""The part of every address space that is the monitor's: data page, translation cache, lookup tables.
+
+In each root's PML5 table, slot MONITOR_PML5_SLOT leads to tables of that root alone, for the upper half of the TC is
+mapped root by root; what they lead to for the data page and the lower half of the TC is shared. The PML4 tables behind
+the slots of the two lookup tables are shared by all roots and grow on demand.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Final
+
+from dbgvmm.hardware.engine import Engine
+from dbgvmm.hardware.layout import (
+    DATA_OFFSET,
+    DATA_VA,
+    KERNEL_LOOKUP_VA,
+    LOOKUP_SPAN,
+    MASK64,
+    MONITOR_PA,
+    MONITOR_PML5_SLOT,
+    PAGE_SIZE,
+    TC_SIZE,
+    TC_TABLES,
+    TC_VA,
+    USER_DATA_VA,
+    USER_LOOKUP_VA,
+    MonitorPhysical,
+    is_lookup_slot,
+)
+from dbgvmm.hardware.paging import PTE
+
+_LINK: Final = PTE.P | PTE.W | PTE.U | PTE.A | PTE.D
+_KERNEL_DATA: Final = PTE.P | PTE.W | PTE.A | PTE.D | PTE.NX
+_USER_DATA: Final = _KERNEL_DATA | PTE.U
+_SLOTS_EACH_SIDE: Final = LOOKUP_SPAN >> 48
+
+TC_PAGES: Final = TC_SIZE // PAGE_SIZE
+GLOBAL_TC_PAGES: Final = TC_PAGES // 2
+"""TC pages below this number hold global code: their page tables are shared by all roots."""
+GLOBAL_TC_TABLES: Final = TC_TABLES // 2
+_TC_PDE: Final = TC_VA >> 21 & 511
+
+
+class MonitorTables:
+    """One root's own tables: PML4, PDPT, PD (`pd_base`: its first slot) and the TC page tables made so far."""
+
+    __slots__ = ("frames", "pd_base")
+
+    def __init__(self, frames: list[MonitorPhysical], pd_base: int) -> None:
+        self.frames = frames
+        self.pd_base = pd_base
+
+
+class MonitorSpace:
+    """Builds the monitor's part of roots. `empty_slot`: the quadword that fills new pages of the lookup tables."""
+
+    def __init__(self, engine: Engine, *, empty_slot: int = 0) -> None:
+        self._frames = engine.frames
+        self._q = engine.frames.u64
+        self.empty_slot = empty_slot
+        self.lookup_pages: dict[int, MonitorPhysical] = {}
+        self._data_table = self._new_table()
+        self._set(self._data_table, DATA_VA >> 12 & 511, MONITOR_PA + DATA_OFFSET | _KERNEL_DATA)
+        self._set(self._data_table, USER_DATA_VA >> 12 & 511, MONITOR_PA + DATA_OFFSET | _USER_DATA)
+        self._global_tables = [self._new_table() for _ in range(GLOBAL_TC_TABLES)]
+        self._lookup_pml4: dict[int, MonitorPhysical] = {}
+        for base in (KERNEL_LOOKUP_VA, USER_LOOKUP_VA):
+            slot = base >> 48 & 511
+            for pml5_slot in range(slot - _SLOTS_EACH_SIDE, slot + _SLOTS_EACH_SIDE):
+                self._lookup_pml4[pml5_slot] = self._new_table()
+
+    def _new_table(self) -> MonitorPhysical:
+        return self._frames.allocate()
+
+    def _set(self, table: int, index: int, entry: int) -> None:
+        self._q[self._frames.index(table) + index] = entry
+
+    def attach(self, pml5: MonitorPhysical) -> MonitorTables:
+        """Put the monitor into a new root."""
+        pml4, pdpt, pd = (self._new_table() for _ in range(3))
+        self._set(pml5, MONITOR_PML5_SLOT, pml4 | _LINK)
+        self._set(pml4, DATA_VA >> 39 & 511, pdpt | _LINK)
+        self._set(pdpt, DATA_VA >> 30 & 511, pd | _LINK)
+        self._set(pd, DATA_VA >> 21 & 511, self._data_table | _LINK)
+        for n, table in enumerate(self._global_tables):
+            self._set(pd, _TC_PDE + n, table | _LINK)
+        for slot, table in self._lookup_pml4.items():
+            self._set(pml5, slot, table | _LINK)
+        return MonitorTables([pml4, pdpt, pd], self._frames.index(pd))
+
+    def detach(self, tables: MonitorTables) -> None:
+        """Give back a dead root's own tables (its windows must be forgotten)."""
+        for frame in tables.frames:
+            self._frames.release(frame)
+        tables.frames.clear()
+
+    def tc_slot(self, tables: MonitorTables, tc_page: int) -> int:
+        """The slot of the TC page's entry: the same in all roots below GLOBAL_TC_PAGES, the root's own above."""
+        if not 0 <= tc_page < TC_PAGES:
+            raise ValueError(f"TC page {tc_page} does not exist: the TC has {TC_PAGES} pages")
+        if tc_page < GLOBAL_TC_PAGES:
+            return self._frames.index(self._global_tables[tc_page >> 9]) + (tc_page & 511)
+        slot = tables.pd_base + _TC_PDE + (tc_page >> 9)
+        entry = self._q[slot]
+        if not entry:
+            table = self._new_table()
+            tables.frames.append(table)
+            self._q[slot] = entry = table | _LINK
+        return self._frames.index(entry & PTE.ADDRESS) + (tc_page & 511)
+
+    # -- lookup tables
+
+    def map_lookup_page(self, va: int) -> MonitorPhysical:
+        """Map the page of a lookup table that holds address `va`, and return where it is. Mapped twice, it stays.
+
+        A new page is filled with `empty_slot`. Raises ValueError for an address outside both tables.
+        """
+        page_va = va & MASK64 & -PAGE_SIZE
+        known = self.lookup_pages.get(page_va)
+        if known is not None:
+            return known
+        if not is_lookup_slot(page_va):
+            raise ValueError(f"{va:#x} lies in neither lookup table")
+        q = self._q
+        table: int = self._lookup_pml4[page_va >> 48 & 511]
+        for shift in (39, 30, 21):
+            slot = self._frames.index(table) + (page_va >> shift & 511)
+            if not q[slot]:
+                q[slot] = self._new_table() | _LINK
+            table = q[slot] & PTE.ADDRESS
+        page = self._frames.allocate()
+        self._fill(page)
+        user = USER_LOOKUP_VA - LOOKUP_SPAN <= page_va < USER_LOOKUP_VA + LOOKUP_SPAN
+        self._set(table, page_va >> 12 & 511, page | (_USER_DATA if user else _KERNEL_DATA))
+        self.lookup_pages[page_va] = page
+        return page
+
+    def clear_lookup(self) -> None:
+        """Refill all pages of the lookup tables with `empty_slot`; they stay mapped."""
+        for page in self.lookup_pages.values():
+            self._fill(page)
+
+    def _fill(self, page: MonitorPhysical) -> None:
+        base = self._frames.index(page)
+        self._q[base : base + 512] = memoryview(array("Q", (self.empty_slot,)) * 512)

@@ -1,0 +1,58 @@
+"""Traces: guest frames whose writes the monitor must see (Adams & Agesen, ASPLOS 2006, section 3).
+
+A traced frame is not writable through any shadow entry, so a write to it faults. Removing a trace restores nothing:
+the next write faults once more, finds the frame free, and gets W back then.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dbgvmm.mmu.regions import RegionTables
+from dbgvmm.mmu.rmap import ReverseMap
+from dbgvmm.mmu.tlb import TlbState
+
+TABLE: Final = 1
+"""The frame is a guest page table that has a shadow."""
+CODE: Final = 2
+"""Guest code on the frame has been translated."""
+
+
+class Traces:
+    """`kinds` maps each traced frame to the reasons (TABLE | CODE)."""
+
+    def __init__(self, kinds: dict[int, int], rmap: ReverseMap, regions: RegionTables, tlb: TlbState, ram_frames: int) -> None:
+        self.kinds = kinds
+        self._rmap = rmap
+        self._regions = regions
+        self._tlb = tlb
+        self._ram_frames = ram_frames
+        self.added = 0
+
+    def add(self, frame: int, kind: int) -> None:
+        """Trace the frame for this reason too. MMIO (a frame outside RAM) is never traced."""
+        if frame >= self._ram_frames:
+            return
+        kinds = self.kinds
+        old = kinds.get(frame, 0)
+        if old & kind:
+            return
+        kinds[frame] = old | kind
+        self.added += 1
+        if not old:
+            self.write_protect(frame)
+
+    def write_protect(self, frame: int) -> None:
+        """Make the next write to the frame fault, however it is mapped."""
+        had = self._rmap.write_protect(frame)
+        if self._regions.write_protect(frame) or had or self._tlb.stale:
+            self._tlb.flush()
+
+    def remove(self, frame: int, kind: int) -> None:
+        """End the trace for this reason."""
+        kinds = self.kinds
+        left = kinds.get(frame, 0) & ~kind
+        if left:
+            kinds[frame] = left
+        elif frame in kinds:
+            del kinds[frame]
