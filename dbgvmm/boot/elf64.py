@@ -31,7 +31,7 @@ DATA_SELECTOR = 0x10
 
 
 def load_elf64(request: BootRequest, memory: Memory, elf: ElfImage | None = None) -> BootState:
-    """Loads a 64-bit ELF kernel. Raises BootError when it does not fit or its entry is not mapped to where it is loaded."""
+    """Loads a 64-bit ELF kernel. Raises BootError when it does not fit or its entry is not mapped to its bytes."""
     elf = elf or ElfImage(request.image)
     if elf.bits != 64:
         raise BootError("32-bit ELF file: only 64-bit ones can be entered without a boot protocol")

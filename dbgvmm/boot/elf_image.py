@@ -67,14 +67,14 @@ class ElfImage:
             raise BootError("ELF file without a PT_LOAD segment: there is nothing to load; check the linker script")
 
     def load(self, room: Placement) -> None:
-        """Copies each segment to its physical address and clears the rest of it. Raises BootError if RAM ends before."""
+        """Copies each segment to its physical address and clears the rest of it. Raises BootError outside of RAM."""
         for segment in self.segments:
             room.claim(segment.physical, segment.memory_size, "kernel segment")
             room.memory.write(segment.physical, self._image[segment.offset : segment.offset + segment.file_size])
             clear(room, segment.physical + segment.file_size, segment.memory_size - segment.file_size)
 
     def physical_of(self, virtual: int) -> int:
-        """The physical address at which the linear address `virtual` is loaded, or `virtual` itself if in no segment."""
+        """The physical address at which the linear address `virtual` is loaded; `virtual` itself if in no segment."""
         for segment in self.segments:
             if segment.holds(virtual):
                 return virtual - segment.virtual + segment.physical
@@ -119,7 +119,9 @@ class ElfImage:
                     f"the file at {len(self._image):#x}: copy it again"
                 )
             if segment.file_size > segment.memory_size:
-                raise BootError(f"ELF segment at {segment.physical:#x} is larger in the file than in memory: build it again")
+                raise BootError(
+                    f"ELF segment at {segment.physical:#x} is larger in the file than in memory: build it again"
+                )
             if segment.memory_size:
                 yield segment
 

@@ -80,21 +80,18 @@ class Placement:
     def claim(self, start: int, size: int, what: str) -> None:
         """Takes exactly [start, start + size) for `what`. Raises BootError when it is not all free RAM."""
         end = start + size
+        place = f"{what} at {start:#x}-{end:#x}"
         if any(known.start <= start and end <= known.end for known in self.ranges):
             taken = self._overlap(start, end)
             if taken is not None:
-                raise BootError(f"{what} at {start:#x}-{end:#x} overlaps what is loaded at {taken[0]:#x}-{taken[1]:#x}")
+                raise BootError(f"{place} overlaps what is loaded at {taken[0]:#x}-{taken[1]:#x}: link them apart")
             self._taken.append((start, end))
             return
         if end > RAM_LIMIT:
-            raise BootError(f"{what} at {start:#x}-{end:#x} lies where no RAM can be: link the kernel below {RAM_LIMIT:#x}")
+            raise BootError(f"{place} lies where no RAM can be: give it a load address below {RAM_LIMIT:#x}")
         if start < HIGH_RAM_START and end > LOW_RAM_END:
-            raise BootError(
-                f"{what} at {start:#x}-{end:#x} lies in the hole between 640 KiB and 1 MiB: link the kernel at 1 MiB or above"
-            )
-        raise BootError(
-            f"{what} at {start:#x}-{end:#x} lies outside the {self.memory.size // MIB} MiB of RAM: use {memory_option(end)}"
-        )
+            raise BootError(f"{place} lies in the hole between 640 KiB and 1 MiB: link the kernel at 1 MiB or above")
+        raise BootError(f"{place} lies outside the {self.memory.size // MIB} MiB of RAM: use {memory_option(end)}")
 
     def low(self, size: int, what: str, align: int = 16) -> int:
         """Takes the lowest free room below 640 KiB; gives its address."""
@@ -113,7 +110,8 @@ class Placement:
         while (taken := self._overlap(start, start + size)) is not None:
             start = _round_up(taken[1], PAGE)
         if start + size > self.top:
-            raise BootError(f"{what} ({size} bytes) does not fit into RAM behind the kernel: use {memory_option(start + size)}")
+            needed = memory_option(start + size)
+            raise BootError(f"{what} ({size} bytes) does not fit into RAM behind the kernel: use {needed}")
         self._taken.append((start, start + size))
         return start
 
@@ -125,8 +123,9 @@ class Placement:
         if start < HIGH_RAM_START:
             needed = _round_up(self.end, PAGE) + _round_up(size, PAGE)
             if needed > ceiling:
-                raise BootError(f"{what} ({size} bytes) does not fit below {ceiling:#x}, the kernel's limit: make it smaller")
-            raise BootError(f"{what} ({size} bytes) does not fit into RAM beside the kernel: use {memory_option(needed)}")
+                raise BootError(f"{what} ({size} bytes) does not fit below {ceiling:#x}, the kernel's limit: shrink it")
+            more = memory_option(needed)
+            raise BootError(f"{what} ({size} bytes) does not fit into RAM beside the kernel: use {more}")
         self._taken.append((start, start + size))
         return start
 

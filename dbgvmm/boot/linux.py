@@ -40,7 +40,7 @@ def load_linux(request: BootRequest, memory: Memory) -> BootState:
     header = read_setup_header(request.image)
     if len(request.cmdline) > header.cmdline_size:
         raise BootError(
-            f"the kernel command line has {len(request.cmdline)} bytes, this kernel takes {header.cmdline_size}: shorten it"
+            f"the command line has {len(request.cmdline)} bytes, this kernel takes {header.cmdline_size}: shorten it"
         )
     room = Placement(memory)
     kernel = request.image[header.setup_bytes :]

@@ -70,7 +70,7 @@ def find_header(image: bytes) -> MultibootHeader | None:
             if not flags & HeaderFlag.ADDRESSES:
                 return MultibootHeader(offset, flags)
             if offset + _PREFIX.size + _ADDRESSES.size > len(head):
-                raise BootError("truncated Multiboot header: the file ends, or the first 8 KiB do, within its addresses")
+                raise BootError("truncated Multiboot header: its addresses end behind the file or its first 8 KiB")
             return MultibootHeader(offset, flags, *_ADDRESSES.unpack_from(head, offset + _PREFIX.size))
     return None
 
@@ -86,7 +86,7 @@ def load_multiboot(request: BootRequest, memory: Memory) -> BootState:
         raise BootError("no Multiboot header in the first 8 KiB")
     unknown = header.flags & REQUIREMENTS_MASK & ~UNDERSTOOD
     if unknown:
-        raise BootError(f"the Multiboot header requires what Multiboot 1 does not define (flags {unknown:#x}): clear them")
+        raise BootError(f"the Multiboot header requires flags {unknown:#x}, not in Multiboot 1: clear them")
     room = Placement(memory)
     elf: ElfImage | None = None
     if header.flags & HeaderFlag.ADDRESSES:
@@ -98,9 +98,9 @@ def load_multiboot(request: BootRequest, memory: Memory) -> BootState:
         pieces = [(part.physical, part.physical + part.memory_size) for part in elf.segments]
         entry = elf.physical_of(elf.entry)
     else:
-        raise BootError("a Multiboot kernel that is not ELF needs load addresses in its header: set bit 16 of its flags")
+        raise BootError("a Multiboot kernel that is not ELF needs load addresses: set bit 16 of its header's flags")
     if not any(start <= entry < end for start, end in pieces):
-        raise BootError(f"the Multiboot kernel's entry {entry:#x} is not in what it loads: check ENTRY in the linker script")
+        raise BootError(f"the kernel's entry {entry:#x} is not in what it loads: check ENTRY in the linker script")
 
     code, data = code32(CODE_SELECTOR), data32(DATA_SELECTOR)
     table = gdt_bytes([code, data])

@@ -115,7 +115,8 @@ def read_setup_header(image: bytes) -> SetupHeader:
         raise BootError("truncated Linux kernel image: the file ends within the setup header; copy it again")
     version = Field.VERSION.read(image)
     if version < OLDEST_64BIT:
-        raise BootError(f"Linux boot protocol {version >> 8}.{version & 0xFF:02} is too old: use a kernel from 3.8 on (2.12)")
+        number = f"{version >> 8}.{version & 0xFF:02}"
+        raise BootError(f"Linux boot protocol {number} is too old: use a kernel from 3.8 on (2.12)")
     if not Field.XLOADFLAGS.read(image) & XLoadFlag.KERNEL_64:
         raise BootError("this Linux kernel has no 64-bit entry point: use one built for x86-64")
     if not Field.LOADFLAGS.read(image) & LoadFlag.LOADED_HIGH:
@@ -124,7 +125,7 @@ def read_setup_header(image: bytes) -> SetupHeader:
     wanted = setup_bytes + Field.SYSSIZE.read(image) * 16
     # syssize counts in units of 16 bytes, so the last one may be cut short; anything more is missing.
     if len(image) <= max(wanted - 16, setup_bytes + ENTRY64_OFFSET):
-        raise BootError(f"truncated Linux kernel image: {wanted} bytes expected, the file has {len(image)}; copy it again")
+        raise BootError(f"truncated Linux kernel image: {wanted} bytes expected, {len(image)} there; copy it again")
     return SetupHeader(
         raw=image[HEADER_START:end],
         setup_bytes=setup_bytes,

@@ -338,9 +338,9 @@ class TranslationCache:
                 self.unlink(edge)
         unit.incoming.clear()
         for edge in unit.edges:
-            if edge.target is not None:
+            if edge.target is not None and edge.target is not unit:
                 edge.target.incoming.remove(edge)
-                edge.target = None
+            edge.target = None
         self._forget_slot(unit)
         page = unit.page
         entries = self.user_entries if page.user else self.kernel_entries

@@ -424,8 +424,9 @@ class Dispatcher:
         self._recover(tc_rip)
         if self.stepper.is_repeated_string(self.cpu.rip):
             self.mmu.release_table(gpa >> 12)
-            self.resume()
-            return
+            if gpa >> 12 not in self.mmu.traces.kinds:
+                self.resume()
+                return
         self.mmu.open_page(gpa)
         self.open_pages.append(gpa)
         self._enter_precise(1)

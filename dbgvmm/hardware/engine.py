@@ -25,7 +25,7 @@ from unicorn import (
 from unicorn import x86_const as uc_x86
 
 from dbgvmm.hardware.context import ContextView, HFlags
-from dbgvmm.hardware.layout import MASK64, MONITOR_PA, PAGE_SIZE
+from dbgvmm.hardware.layout import CODE_ALIAS_VA, MASK64, MONITOR_PA, PAGE_SIZE, TC_OFFSET, TC_VA
 from dbgvmm.hardware.memory import FramePool, PhysicalMemory
 
 _INTR_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
@@ -33,6 +33,7 @@ _INVALID_HOOK = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_void_p
 _NO_END: Final = 0xFF20_0000_0000_0000
 """`emu_start` wants an address to stop at: one that no code can have."""
 _IO_WRITE: Final = 1
+_TO_ALIAS: Final = CODE_ALIAS_VA + TC_OFFSET - TC_VA
 CR0_RUNNING: Final = 0x8005_0033
 """PG, AM, WP, NE, ET, MP, PE: the real CR0 while a paged guest runs (TS and EM are put in by the CPU model)."""
 INVALID_OPCODE: Final = 6
@@ -185,14 +186,31 @@ class Engine:
         self._lib.uc_reg_read(self._handle, uc_x86.UC_X86_REG_RFLAGS, self._flags_pointer)
         return self._flags_value.value
 
+    def read_register(self, number: int, size: int) -> bytes:
+        """`size` (16 at most) bytes of a register of the saved context, by Unicorn's number: see fpu.py."""
+        buffer = (ctypes.c_ubyte * 16)()
+        self._check_status(self._lib.uc_context_reg_read(self.context.pointer, number, buffer))
+        return bytes(buffer)[:size]
+
+    def write_register(self, number: int, data: bytes) -> None:
+        """Set a register of the saved context, by Unicorn's number, to at most 16 bytes."""
+        buffer = (ctypes.c_ubyte * 16)(*data)
+        self._check_status(self._lib.uc_context_reg_write(self.context.pointer, number, buffer))
+
+    @staticmethod
+    def _check_status(status: int) -> None:
+        if status:
+            raise UcError(status)
+
     def flush_tlb(self) -> None:
         """Forget all cached translations of addresses."""
         self.needs_flush = False
         self._lib.uc_ctl(self._handle, self._flush_code)
 
     def forget_code(self, start: int, end: int) -> None:
-        """Forget what the engine compiled from virtual addresses [start, end): the bytes there were changed."""
-        self._lib.uc_ctl(self._handle, self._remove_code, ctypes.c_uint64(start), ctypes.c_uint64(end))
+        """Forget what the engine compiled from TC addresses [start, end): the bytes there were changed."""
+        lower, upper = ctypes.c_uint64(start + _TO_ALIAS), ctypes.c_uint64(end + _TO_ALIAS)
+        self._lib.uc_ctl(self._handle, self._remove_code, lower, upper)
 
     def forget_all_code(self) -> None:
         """Forget all that the engine compiled."""

@@ -47,6 +47,10 @@ USER_DATA_VA: Final = MONITOR_VA + PAGE_SIZE
 TC_VA: Final = MONITOR_VA + 0x20_0000
 """The TC begins on a page table of its own: that table (and those behind it) differs from root to root."""
 
+CODE_ALIAS_VA: Final = MONITOR_VA + (1 << 30)
+"""The monitor's memory from MONITOR_PA to the end of the TC, mapped in every root: to forget compiled code the engine
+needs an address that is mapped, and a TC page's own address is mapped only where its window is open."""
+
 TC_TABLES: Final = TC_SIZE >> 21
 KERNEL_LOOKUP_VA: Final = 0xFF40_0000_0000_0000
 USER_LOOKUP_VA: Final = 0xFF60_0000_0000_0000

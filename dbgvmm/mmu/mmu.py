@@ -105,6 +105,8 @@ class ShadowMmu:
         self._filler: Filler = self._identity_filler
         self._walk = self.format.walk
         self._fill = self._filler.fill
+        self._refill = self._shadow_filler.refill
+        self._with_user_pages = -1
         self._role = 0
         self._mode: tuple[int, ...] = ()
         self._cr3 = 0
@@ -143,6 +145,7 @@ class ShadowMmu:
         elif self._mode and mode[2] != self._mode[2]:
             self.windows.close_global()
         self._mode = mode
+        self._with_user_pages = -1
         self._four_level.configure(cpu)
         self._shadow_filler.reserved = self._four_level.reserved
         self._wp0_filler.smap = bool(cr4 & CR4.SMAP)
@@ -150,8 +153,10 @@ class ShadowMmu:
             self.format, self._filler, self._role = self._unpaged, self._identity_filler, 0
         elif cr0 & CR0.WP:
             self.format, self._filler, self._role = self._four_level, self._shadow_filler, 0
+            self._with_user_pages = 0 if cr4 & CR4.SMAP else PTE.U
         else:
             self.format, self._filler, self._role = self._four_level, self._wp0_filler, WP0_ROLE
+        self.pages.paths.clear()
         self._walk = self.format.walk
         self._fill = self._filler.fill
         self._cr3 = cpu.cr3 & _CR3_FRAME
@@ -215,6 +220,17 @@ class ShadowMmu:
         access = error_code & (WRITE | FETCH)
         if user:
             access |= USER
+        if self._with_user_pages >= 0 and not access & FETCH:
+            outcome = self._refill(self._root, va, access, self._with_user_pages)
+            if outcome == HIDDEN:
+                self.hidden_faults += 1
+                return HIDDEN
+            if outcome == TRACE:
+                self.trace_faults += 1
+                self.trace_gpa = self._shadow_filler.gpa
+                self._trace_va = va
+                self._trace_access = access
+                return TRACE
         walk = self._walk(self._cr3, va, access)
         if walk is None:
             self.true_faults += 1

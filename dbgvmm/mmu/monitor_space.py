@@ -12,6 +12,7 @@ from typing import Final
 
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.layout import (
+    CODE_ALIAS_VA,
     DATA_OFFSET,
     DATA_VA,
     KERNEL_LOOKUP_VA,
@@ -20,6 +21,7 @@ from dbgvmm.hardware.layout import (
     MONITOR_PA,
     MONITOR_PML5_SLOT,
     PAGE_SIZE,
+    TC_OFFSET,
     TC_SIZE,
     TC_TABLES,
     TC_VA,
@@ -33,6 +35,8 @@ from dbgvmm.hardware.paging import PTE
 _LINK: Final = PTE.P | PTE.W | PTE.U | PTE.A | PTE.D
 _KERNEL_DATA: Final = PTE.P | PTE.W | PTE.A | PTE.D | PTE.NX
 _USER_DATA: Final = _KERNEL_DATA | PTE.U
+_CODE_ALIAS: Final = PTE.P | PTE.U | PTE.A | PTE.D | PTE.PS
+_LARGE: Final = 2 << 20
 _SLOTS_EACH_SIDE: Final = LOOKUP_SPAN >> 48
 
 TC_PAGES: Final = TC_SIZE // PAGE_SIZE
@@ -40,6 +44,11 @@ GLOBAL_TC_PAGES: Final = TC_PAGES // 2
 """TC pages below this number hold global code: their page tables are shared by all roots."""
 GLOBAL_TC_TABLES: Final = TC_TABLES // 2
 _TC_PDE: Final = TC_VA >> 21 & 511
+
+
+def _links(tables: list[MonitorPhysical]) -> memoryview:
+    """Entries that link to these tables, ready to be copied into one."""
+    return memoryview(array("Q", [table | _LINK for table in tables]))
 
 
 class MonitorTables:
@@ -63,12 +72,18 @@ class MonitorSpace:
         self._data_table = self._new_table()
         self._set(self._data_table, DATA_VA >> 12 & 511, MONITOR_PA + DATA_OFFSET | _KERNEL_DATA)
         self._set(self._data_table, USER_DATA_VA >> 12 & 511, MONITOR_PA + DATA_OFFSET | _USER_DATA)
+        self._alias_table = self._new_table()
+        for index in range(-(-(TC_OFFSET + TC_SIZE) // _LARGE)):
+            self._set(self._alias_table, index, MONITOR_PA + index * _LARGE | _CODE_ALIAS)
         self._global_tables = [self._new_table() for _ in range(GLOBAL_TC_TABLES)]
+        self._global_links = _links(self._global_tables)
         self._lookup_pml4: dict[int, MonitorPhysical] = {}
+        self._lookup_links: list[tuple[int, memoryview]] = []
         for base in (KERNEL_LOOKUP_VA, USER_LOOKUP_VA):
-            slot = base >> 48 & 511
-            for pml5_slot in range(slot - _SLOTS_EACH_SIDE, slot + _SLOTS_EACH_SIDE):
-                self._lookup_pml4[pml5_slot] = self._new_table()
+            first = (base >> 48 & 511) - _SLOTS_EACH_SIDE
+            tables = [self._new_table() for _ in range(2 * _SLOTS_EACH_SIDE)]
+            self._lookup_pml4.update(enumerate(tables, first))
+            self._lookup_links.append((first, _links(tables)))
 
     def _new_table(self) -> MonitorPhysical:
         return self._frames.allocate()
@@ -82,12 +97,13 @@ class MonitorSpace:
         self._set(pml5, MONITOR_PML5_SLOT, pml4 | _LINK)
         self._set(pml4, DATA_VA >> 39 & 511, pdpt | _LINK)
         self._set(pdpt, DATA_VA >> 30 & 511, pd | _LINK)
+        self._set(pdpt, CODE_ALIAS_VA >> 30 & 511, self._alias_table | _LINK)
         self._set(pd, DATA_VA >> 21 & 511, self._data_table | _LINK)
-        for n, table in enumerate(self._global_tables):
-            self._set(pd, _TC_PDE + n, table | _LINK)
-        for slot, table in self._lookup_pml4.items():
-            self._set(pml5, slot, table | _LINK)
-        return MonitorTables([pml4, pdpt, pd], self._frames.index(pd))
+        pd_base, pml5_base = self._frames.index(pd), self._frames.index(pml5)
+        self._q[pd_base + _TC_PDE : pd_base + _TC_PDE + GLOBAL_TC_TABLES] = self._global_links
+        for first, links in self._lookup_links:
+            self._q[pml5_base + first : pml5_base + first + len(links)] = links
+        return MonitorTables([pml4, pdpt, pd], pd_base)
 
     def detach(self, tables: MonitorTables) -> None:
         """Give back a dead root's own tables (its windows must be forgotten)."""

@@ -49,7 +49,11 @@ class ShadowPage:
 
 
 class ShadowPages:
-    """All shadow pages, found by key, by base, and by guest table."""
+    """All shadow pages, found by key, by base, and by guest table.
+
+    paths: what is known of the way down to a page table, see ShadowFiller.refill. Whatever changes or removes a link
+    above a leaf clears it.
+    """
 
     def __init__(self, frames: FramePool, traces: Traces, rmap: ReverseMap, tlb: TlbState) -> None:
         self._frames = frames
@@ -60,6 +64,7 @@ class ShadowPages:
         self.by_key: dict[int, ShadowPage] = {}
         self.by_base: dict[int, ShadowPage] = {}
         self.of_table: dict[int, list[ShadowPage]] = {}
+        self.paths: dict[int, tuple[int, int, int]] = {}
         self.on_untraced: Callable[[int], None] = lambda gfn: None
         self.created = 0
         self.destroyed = 0
@@ -91,6 +96,7 @@ class ShadowPages:
         page = self.by_base.get((q[slot] & POOL_OFFSET) >> 3)
         q[slot] = 0
         self._tlb.stale = True
+        self.paths.clear()
         if page is not None:
             page.parents.discard(slot)
             if not page.parents:
@@ -124,6 +130,7 @@ class ShadowPages:
     def destroy(self, page: ShadowPage) -> None:
         """Remove a page below the top level, the links to it and what hangs on it alone."""
         q = self._q
+        self.paths.clear()
         self.unregister(page)
         for slot in page.parents:
             q[slot] = 0

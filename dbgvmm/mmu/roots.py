@@ -22,15 +22,19 @@ IDENTITY: Final = -1
 
 
 class Root:
-    """One address space. `pml5` is what the hardware's CR3 gets; `page` is the guest's PML4 (None if paging is off)."""
+    """One address space. `pml5` is what the hardware's CR3 gets; `page` is the guest's PML4 (None if paging is off).
 
-    __slots__ = ("key", "pml5", "low", "high", "halves", "page", "monitor")
+    path_key: or-ed to a page number, it makes a key that is this root's own.
+    """
+
+    __slots__ = ("key", "pml5", "low", "high", "halves", "page", "monitor", "path_key")
 
     def __init__(
         self, key: tuple[int, int], pml5: MonitorPhysical, low: int, high: int, halves: tuple[MonitorPhysical, ...],
-        page: ShadowPage | None, monitor: MonitorTables,
+        page: ShadowPage | None, monitor: MonitorTables, number: int,
     ) -> None:  # fmt: skip
         self.key = key
+        self.path_key = number << 64
         self.pml5 = pml5
         self.low = low
         self.high = high
@@ -79,7 +83,7 @@ class Roots:
         if gfn != IDENTITY:
             page = ShadowPage(gfn, TOP, role, lower, low, high)
             self._pages.register(page)
-        return Root(key, pml5, low, high, (lower, upper), page, self._monitor.attach(pml5))
+        return Root(key, pml5, low, high, (lower, upper), page, self._monitor.attach(pml5), self.created)
 
     def of_page(self, page: ShadowPage) -> Root:
         """The root whose top-level page this is."""

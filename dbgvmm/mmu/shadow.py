@@ -25,7 +25,13 @@ FILL_AROUND: Final = 16
 """Entries of the guest's page table that one hidden fault looks at (a power of two)."""
 _PA: Final = PTE.P | PTE.A
 _WD: Final = PTE.W | PTE.D
+_AD: Final = PTE.A | PTE.D
+_RIGHTS: Final = PTE.W | PTE.U
 _LEAF_ADDRESS: Final = FRAME_MASK << 12
+_LEAF_COPY: Final = _LEAF_ADDRESS | PTE.U
+_LEAF_FIXED: Final = LINK | PTE.NX
+_TABLE_MASK: Final = FRAME_MASK << 9
+_MAX_PATHS: Final = 1 << 14
 
 
 class Filler(Protocol):
@@ -47,14 +53,17 @@ class ShadowFiller:
         self._ram_q = ram.u64
         self._child = pages.child
         self._by_key = pages.by_key
+        self._paths = pages.paths
         self._regions = regions
         self._rmap = rmap
+        self._slots = rmap.slots
         self._traced = traced
         self._floods = floods
         self._user_execute = user_execute
         self._link_mask = PTE.W | PTE.U | PTE.NX if user_execute else PTE.W | PTE.U
         self.reserved = 0
         self.filled_around = 0
+        self.gpa = 0
 
     # -- what a shadow entry must say, given the guest's
 
@@ -100,26 +109,64 @@ class ShadowFiller:
             return self._region_access(gpa >> 12, access)
         link = q[slot] or self._link(slot, e2, 1)
 
-        frame = gpa >> 12
         base = (link & POOL_OFFSET) >> 3
+        table = e2 >> 3 & _TABLE_MASK
+        paths = self._paths
+        if len(paths) >= _MAX_PATHS:
+            paths.clear()
+        paths[root.path_key | va >> 21] = base, table, e4 & e3 & e2 & _RIGHTS
+        return self._fill_leaf(base, table, va >> 12 & 511, e1, access)
+
+    def refill(self, root: Root, va: int, access: int, with_user_pages: int) -> int:
+        """The whole hidden fault in one go, if the way to the page table is known: HIDDEN or TRACE (with `gpa` set).
+
+        Returns -1, having done nothing, if it is not known or the access may be denied: walk, then `fill`. The tables
+        on the way are traced, so what was found in them still holds. with_user_pages: 0 if supervisor accesses to user
+        pages are in question (SMAP), else PTE.U.
+        """
+        path = self._paths.get(root.path_key | va >> 21)
+        if path is None:
+            return -1
+        base, table, rights = path
         index = va >> 12 & 511
+        at = table | index
+        entry = self._ram_q[at]
+        if not entry & PTE.P or entry & self.reserved or access & ~(rights & entry):
+            return -1
+        if entry & ~(access | with_user_pages) & PTE.U:
+            return -1
+        if access & WRITE:
+            if entry & _AD != _AD:
+                self._ram_q[at] = entry = entry | _AD
+        elif not entry & PTE.A:
+            self._ram_q[at] = entry = entry | PTE.A
+        self.gpa = entry & _LEAF_ADDRESS | va & 0xFFF
+        return self._fill_leaf(base, table, index, entry, access)
+
+    def _fill_leaf(self, base: int, table: int, index: int, entry: int, access: int) -> int:
+        """Fill one entry of a page table. `table` is the index of the guest table's first entry in RAM's quadwords."""
+        q = self._q
         slot = base | index
-        entry = self.leaf(e1)
-        slots = self._rmap.slots
-        if q[slot]:
-            q[slot] = entry  # an upgrade: its neighbours had their chance when it was filled
+        frame = entry >> 12 & FRAME_MASK
+        if self._user_execute:
+            shadow = self.leaf(entry)
         else:
-            q[slot] = entry
-            self._fill_around(base, e2 >> 12 & FRAME_MASK, index)
+            shadow = entry & _LEAF_COPY | _LEAF_FIXED
+            if entry & _WD == _WD and frame not in self._traced:
+                shadow |= PTE.W
+        old = q[slot]
+        q[slot] = shadow
+        slots = self._slots
         noted = slots.get(frame)
         if noted is None:
             slots[frame] = slot
         elif noted != slot:
             self._rmap.add(frame, slot)
-        floods = self._floods
-        if floods:
-            floods.pop(e2 >> 12 & FRAME_MASK, None)
-        return TRACE if access & WRITE and not entry & PTE.W else HIDDEN
+        if not old:  # else it is an upgrade: the neighbours had their chance
+            self._fill_around(base, table, index)
+        if self._floods:
+            self._floods.pop(table >> 9, None)
+        return TRACE if access & WRITE and not shadow & PTE.W else HIDDEN
 
     def _link(self, slot: int, entry: int, level: int) -> int:
         """Link the shadow of the guest table that `entry` names."""
@@ -140,16 +187,17 @@ class ShadowFiller:
     def _fill_around(self, base: int, table: int, index: int) -> None:
         """Fill the neighbours that the guest has used already; their A and D bits stay as they are."""
         first = index & -FILL_AROUND
-        slot = base + first
-        start = table << 9 | first
+        start = table + first
+        entries = self._ram_q[start : start + FILL_AROUND].tolist()
+        if entries.count(0) == FILL_AROUND - 1:
+            return
         q = self._q
         reserved = self.reserved
-        for entry in self._ram_q[start : start + FILL_AROUND]:
+        for slot, entry in enumerate(entries, base + first):
             if entry & _PA == _PA and not q[slot] and not entry & reserved:
                 q[slot] = self.leaf(entry)
                 self._rmap.add(entry >> 12 & FRAME_MASK, slot)
                 self.filled_around += 1
-            slot += 1
 
     def path(self, root: Root, va: int, walk: Walk) -> None:
         """Shadow (and so trace) all tables of a walk, without mapping its page."""
@@ -169,11 +217,12 @@ class ShadowFiller:
     def prefill(self, root: Root) -> None:
         """Link what a new root shares with others: top-level entries whose tables have a shadow already."""
         page = root.page
-        if page is None or page.gfn << 9 >= len(self._ram_q):
+        if page is None:
             return
-        for index, entry in enumerate(self._ram_q[page.gfn << 9 : page.gfn + 1 << 9]):
+        for index, entry in enumerate(self._ram_q[page.gfn << 9 : page.gfn + 1 << 9].tolist()):
             if (
-                entry & _PA == _PA
+                entry
+                and entry & _PA == _PA
                 and not entry & (self.reserved | PTE.PS)
                 and (entry >> 12 & FRAME_MASK) << 8 | 3 in self._by_key
             ):

@@ -173,6 +173,7 @@ class GuestWrites:
             if changed != link:
                 self._q[slot] = changed
                 self._tlb.stale = True
+                self._pages.paths.clear()
         else:
             self._pages.drop(slot)
 

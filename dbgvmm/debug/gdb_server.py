@@ -1,0 +1,191 @@
+"""`GdbServer`: one debugger at a time on a socket, served by the thread that owns the machine.
+
+    server = GdbServer(machine, "1234")
+    machine.service = server.poll           # while the machine runs: ^C, a debugger that comes or goes
+    while True:
+        server.serve()                      # while it stands still: until the debugger resumes it, or without one
+        stop = server.run(machine.run)
+        if server.stopped_for_debugger(): continue
+        server.report(stop)
+
+A debugger that connects stops the machine; when it has detached, the machine runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Final, Protocol
+
+from dbgvmm.debug.gdb_target import GdbTarget, MonitorCommand
+from dbgvmm.debug.stops import Stop, StopKind
+from gdbstub import Connected, Disconnected, Listener, Received, State, Step, StepRange, Stub, TransportEvent
+
+if TYPE_CHECKING:
+    from dbgvmm.machine import Machine
+
+_STEPS_BETWEEN_POLLS: Final = 256
+_TOLD: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT))
+"""Stops that a signal alone does not explain: gdb is told in words."""
+_STUCK: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT))
+"""Stops after which running on is refused; a restart ends them."""
+
+
+class RunFunction(Protocol):
+    """Runs the machine as `Machine.run` does."""
+
+    def __call__(self, *, steps: int | None = None) -> Stop: ...
+
+
+class GdbServer:
+    """Serves `machine` on `address` ("PORT", "HOST:PORT", "unix:PATH"). Raises gdbstub.TransportError.
+
+    monitor: runs gdb's `monitor` commands. say: told in one line when a debugger comes or goes.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        address: str,
+        monitor: MonitorCommand | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._machine = machine
+        self._monitor = monitor
+        self._say = say or (lambda text: None)
+        self._listener = Listener(address)
+        self._target = GdbTarget(machine, monitor)
+        self._stub: Stub | None = None
+        self._early: list[TransportEvent] = []
+        self._stopped_machine = False
+        self._last_stop: Stop | None = None
+        self.killed = False
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as gdb's `target remote` takes it."""
+        return self._listener.address
+
+    @property
+    def attached(self) -> bool:
+        """A debugger is connected."""
+        return self._stub is not None
+
+    def filenos(self) -> tuple[int, ...]:
+        """Descriptors that become readable when `poll` or `serve` has something to do."""
+        return self._listener.filenos()
+
+    def close(self) -> None:
+        """Stop listening, and let a debugger go."""
+        self._leave()
+        self._listener.close()
+
+    # -- while the machine runs
+
+    def poll(self) -> None:
+        """See what the debugger wants; may request a stop. Only while the machine runs (it is `Machine.service`)."""
+        for event in self._listener.poll(0.0):
+            stub = self._stub
+            if isinstance(event, Received) and stub is not None and stub.state is State.RUNNING:
+                self._listener.send(stub.feed(event.data))
+                if stub.state is State.DISCONNECTED:
+                    self._stop_machine("the debugger let go")
+            else:
+                # Everything else changes breakpoints or looks at the state, which is exact only when it stands still.
+                self._early.append(event)
+                self._stop_machine("a debugger came or went")
+
+    def _stop_machine(self, text: str) -> None:
+        self._stopped_machine = True
+        self._machine.request_stop(text)
+
+    def stopped_for_debugger(self, stop: Stop) -> bool:
+        """Whether `stop` was only made so that a debugger can come or go: nothing to report, call `serve`."""
+        asked, self._stopped_machine = self._stopped_machine, False
+        return asked and stop.kind is StopKind.INTERRUPT
+
+    # -- while it stands still
+
+    def wait_for_debugger(self) -> None:
+        """Block until a debugger connects."""
+        while self._stub is None:
+            self._take_events(None)
+
+    def serve(self) -> None:
+        """Serve until the debugger resumes the machine. Returns at once if there is none, or when it is gone."""
+        self._take_events(0.0)
+        while self._stub is not None and self._stub.state is not State.RUNNING:
+            self._take_events(None)
+
+    def _take_events(self, timeout: float | None) -> None:
+        early, self._early = self._early, []
+        for event in early or self._listener.poll(timeout):
+            self._take(event)
+            if self._stub is not None and self._stub.state is State.DISCONNECTED:
+                self._leave()
+        if self._target.restarted:
+            self._target.restarted = False
+            self._last_stop = None
+
+    def _take(self, event: TransportEvent) -> None:
+        match event:
+            case Connected(peer):
+                self._say(f"gdb has connected from {peer}")
+                self._target = GdbTarget(self._machine, self._monitor)
+                self._target.note_stop(self._last_stop)
+                self._stub = Stub(self._target)
+            case Received(data) if self._stub is not None:
+                self._listener.send(self._stub.feed(data))
+            case Disconnected(reason) if self._stub is not None:
+                self._stub.close()
+                self._say(f"gdb is gone: {reason}")
+
+    def _leave(self) -> None:
+        """The debugger is gone: nothing of it may stay."""
+        if self._stub is not None:
+            self._stub = None
+            self._target.drop_breakpoints()
+            self.killed = self.killed or self._target.killed
+            self._listener.disconnect()
+
+    # -- running for it
+
+    def run(self, run: RunFunction) -> Stop:
+        """Run the machine as the debugger asked, or just run it if there is none."""
+        if self._stub is None:
+            return run()
+        if self._last_stop is not None and self._last_stop.kind in _STUCK:
+            return self._last_stop
+        if self._target.interrupted:
+            return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
+        match self._target.action:
+            case Step():
+                return run(steps=1)
+            case StepRange(start, end):
+                return self._run_range(run, start, end)
+            case _:
+                return run()
+
+    def _run_range(self, run: RunFunction, start: int, end: int) -> Stop:
+        machine = self._machine
+        for done in count(1):
+            stop = run(steps=1)
+            rip = machine.cpu.rip
+            if stop.kind is not StopKind.STEP or not start <= rip < end:
+                return stop
+            if rip in machine.breakpoints:
+                return Stop(StopKind.BREAKPOINT, f"breakpoint at {rip:#x}", address=rip)
+            if done % _STEPS_BETWEEN_POLLS == 0:
+                self.poll()
+            if self._target.interrupted or self._stopped_machine:
+                return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
+        raise AssertionError("count() does not end")
+
+    def report(self, stop: Stop) -> None:
+        """Tell the debugger, if there is one, of a stop; remember it for one that comes later."""
+        self._last_stop = stop
+        reason = self._target.note_stop(stop)
+        stub = self._stub
+        if stub is not None:
+            note = stub.console(f"dbgvmm: {stop.text}\n") if stop.kind in _TOLD else b""
+            self._listener.send(note + stub.report_stop(reason))

@@ -1,0 +1,222 @@
+"""`GdbTarget`: a machine as the gdb stub sees one.
+
+It answers what a debugger asks of a machine that stands still, and notes what a debugger wants a machine to do; running
+it is the server's business (gdb_server.py). A breakpoint here is a translation unit that ends: memory is never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from dbgvmm.cpu.bits import MASK64
+from dbgvmm.debug.gdb_description import GDB_REGISTERS, target_description
+from dbgvmm.debug.registers import RegisterError
+from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.hardware.layout import PAGE_SIZE
+from dbgvmm.mmu.linear import NotMapped
+from gdbstub import (
+    ONLY_THREAD,
+    Action,
+    BreakpointHit,
+    Continue,
+    Exited,
+    Interrupted,
+    MemoryFault,
+    Signal,
+    Signalled,
+    Stepped,
+    StopReason,
+    TargetError,
+    Terminated,
+    ThreadDetails,
+    ThreadId,
+)
+
+if TYPE_CHECKING:
+    from dbgvmm.machine import Machine
+
+_NUMBERS: Final = {row.name: number for number, row in enumerate(GDB_REGISTERS)}
+_SIGNALS: Final = {
+    StopKind.TRIPLE_FAULT: Signal.SEGV,
+    StopKind.UNSUPPORTED: Signal.ILL,
+    StopKind.HALT: Signal.TRAP,
+    StopKind.LIMIT: Signal.TRAP,
+}
+"""Stops at which the machine can still be looked at, though it may be unable to go on."""
+
+MonitorCommand = Callable[[str], str]
+"""Runs one command line and gives its output. Raises TargetError."""
+
+
+class GdbTarget:
+    """Implements the protocols of `gdbstub.target` that their names say. `monitor_command` runs gdb's `monitor`."""
+
+    register_sizes: Sequence[int] = tuple(row.bits // 8 for row in GDB_REGISTERS)
+    expedited_registers: Sequence[int] = (_NUMBERS["rip"], _NUMBERS["rsp"], _NUMBERS["rbp"])
+    steps_ranges = True
+
+    def __init__(self, machine: Machine, monitor_command: MonitorCommand | None = None) -> None:
+        self._machine = machine
+        self._monitor_command = monitor_command
+        self._software: set[int] = set()
+        self._hardware: set[int] = set()
+        self.action: Action = Continue()
+        self.interrupted = False
+        self.killed = False
+        self.restarted = False
+        self._reason: StopReason = Signalled(Signal.TRAP)
+
+    # -- why it stands still
+
+    def stop_reason(self) -> StopReason:
+        """The last stop's reason."""
+        return self._reason
+
+    def note_stop(self, stop: Stop | None) -> StopReason:
+        """Take in a stop of the machine (None: it stopped for the debugger, or has not run yet); the reason to report."""
+        self._reason = Signalled(Signal.TRAP) if stop is None else self._as_reason(stop)
+        self.interrupted = False
+        return self._reason
+
+    def _as_reason(self, stop: Stop) -> StopReason:
+        match stop.kind:
+            case StopKind.STEP:
+                return Stepped()
+            case StopKind.BREAKPOINT:
+                address = self._machine.cpu.rip if stop.address is None else stop.address
+                return BreakpointHit(hardware=address in self._hardware and address not in self._software)
+            case StopKind.INTERRUPT:
+                return Interrupted()
+            case StopKind.EXIT:
+                return Exited(stop.exit_code & 0xFF)
+            case StopKind.POWER_OFF | StopKind.RESET:
+                return Exited(0)
+            case StopKind.QUIT:
+                return Terminated(Signal.TERM)
+            case kind:
+                return Signalled(_SIGNALS[kind])
+
+    # -- the one CPU
+
+    def threads(self) -> Sequence[ThreadId]:
+        """One thread for each CPU."""
+        return (ONLY_THREAD,)
+
+    def thread_details(self, thread: ThreadId) -> ThreadDetails:
+        """CPU number, and the mode and privilege that it is in."""
+        cpu = self._machine.cpu
+        state = f"{cpu.mode.value} CPL {cpu.cpl}" + (", halted" if cpu.halted else "")
+        return ThreadDetails(f"CPU {cpu.index}", state, cpu.index)
+
+    def target_description(self) -> Mapping[str, str]:
+        """target.xml."""
+        return {"target.xml": target_description()}
+
+    def read_register(self, thread: ThreadId, number: int) -> bytes | None:
+        """One register, little-endian."""
+        row = GDB_REGISTERS[number]
+        return row.read(self._machine).to_bytes(row.bits // 8, "little")
+
+    def write_register(self, thread: ThreadId, number: int, data: bytes) -> None:
+        """Set one register."""
+        try:
+            GDB_REGISTERS[number].write(self._machine, int.from_bytes(data, "little"))
+        except RegisterError as error:
+            raise TargetError(str(error)) from error
+
+    # -- memory, at the current address space's linear addresses
+
+    def read_memory(self, thread: ThreadId, address: int, length: int) -> bytes:
+        """Up to the first page that is not mapped to RAM."""
+        data = b""
+        while length > 0:
+            size = min(length, PAGE_SIZE - address % PAGE_SIZE)
+            try:
+                data += self._machine.memory.peek(address, size)
+            except NotMapped as error:
+                if data:
+                    break
+                raise MemoryFault(address, str(error)) from error
+            address = address + size & MASK64
+            length -= size
+        return data
+
+    def write_memory(self, thread: ThreadId, address: int, data: bytes) -> None:
+        """Through traces: translations of changed code and shadows of changed page tables are renewed."""
+        try:
+            self._machine.memory.poke(address, data)
+        except NotMapped as error:
+            raise MemoryFault(address, str(error)) from error
+
+    # -- breakpoints
+
+    def insert_breakpoint(self, address: int, kind: int) -> None:
+        """A software breakpoint."""
+        self._insert(self._software, address)
+
+    def remove_breakpoint(self, address: int, kind: int) -> None:
+        """Take it away."""
+        self._remove(self._software, address)
+
+    def insert_hardware_breakpoint(self, address: int, kind: int) -> None:
+        """A hardware breakpoint, of which there is no end here."""
+        self._insert(self._hardware, address)
+
+    def remove_hardware_breakpoint(self, address: int, kind: int) -> None:
+        """Take it away."""
+        self._remove(self._hardware, address)
+
+    def _insert(self, addresses: set[int], address: int) -> None:
+        if address not in addresses:
+            addresses.add(address)
+            self._machine.breakpoints.add(address)
+
+    def _remove(self, addresses: set[int], address: int) -> None:
+        if address in addresses:
+            addresses.remove(address)
+            self._machine.breakpoints.remove(address)
+
+    # -- running
+
+    def resume(self, actions: Mapping[ThreadId, Action]) -> None:
+        """Note what to do; the server does it. Signals mean nothing to a machine."""
+        self.action = actions[ONLY_THREAD]
+
+    def interrupt(self) -> None:
+        """Stop the running machine. `interrupted` tells the server if it has not begun to run yet."""
+        self.interrupted = True
+        self._machine.request_stop("interrupted by the debugger")
+
+    def restart(self) -> None:
+        """Power-cycle."""
+        try:
+            self._machine.restart()
+        except RuntimeError as error:
+            raise TargetError(str(error)) from error
+        self.killed = False
+        self.restarted = True
+        self._reason = Signalled(Signal.TRAP)
+
+    def kill(self) -> None:
+        """The server ends the run."""
+        self.killed = True
+        self._reason = Terminated()
+
+    def detach(self) -> None:
+        """The debugger has gone. The machine may be in the middle of running: the server stops it and clears up."""
+
+    def drop_breakpoints(self) -> None:
+        """Take all of the debugger's breakpoints away."""
+        for addresses in (self._software, self._hardware):
+            for address in sorted(addresses):
+                self._remove(addresses, address)
+
+    # -- monitor
+
+    def monitor(self, command: str) -> str:
+        """One command of the command table."""
+        if self._monitor_command is None:
+            raise TargetError("this machine was made without monitor commands")
+        text = self._monitor_command(command)
+        return text if not text or text.endswith("\n") else text + "\n"
