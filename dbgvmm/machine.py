@@ -111,7 +111,8 @@ class Machine:
         self.cache = TranslationCache(self.engine, self.mmu, self.data, pages=config.tc_pages)
         self.sync = StateSync(self.engine, self.cpu)
         self.callouts = Callouts(
-            self.cpu, self.mmu, self.memory, self.board.ports, self.msrs, self.cpuid, self._synchronise_clock
+            self.cpu, self.mmu, self.memory, self.board.ports, self.msrs, self.cpuid, self._synchronise_clock,
+            self.sync.store_control,
         )
         self.dispatcher = Dispatcher(
             self.engine, self.cpu, self.mmu, self.memory, self.cache, self.data, self.sync, self.callouts
@@ -166,6 +167,7 @@ class Machine:
         """Set CPU and devices to the state that a loader made."""
         cpu = self.cpu
         self.boot_state = state
+        self.last_stop = None
         cpu.reset()
         for index, name in enumerate(_GPR_NAMES):
             cpu.gpr[index] = state.gpr.get(name, 0)

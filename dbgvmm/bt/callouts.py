@@ -53,7 +53,7 @@ class Callouts:
 
     def __init__(
         self, cpu: VCpu, mmu: ShadowMmu, memory: GuestMemory, ports: Ports, msrs: MsrTable, cpuid: CpuidTable,
-        synchronise_clock: Callable[[], None],
+        synchronise_clock: Callable[[], None], control_changed: Callable[[], None],
     ) -> None:
         self.cpu = cpu
         self.mmu = mmu
@@ -62,6 +62,7 @@ class Callouts:
         self.msrs = msrs
         self.cpuid_table = cpuid
         self.synchronise_clock = synchronise_clock
+        self.control_changed = control_changed
         self.operands = Operands(cpu, memory)
         self.port_io = 0
         self.by_mnemonic: dict[str, int] = {}
@@ -77,6 +78,8 @@ class Callouts:
         """Carry out the instruction; True if RIP was set. Raises GuestFault, TripleFault."""
         handler = self.table.get(instruction.mnemonic)
         if handler is None:
+            if instruction.code == Code.INVALID and instruction.len >= 15:
+                raise general_protection(0, "an instruction of more than 15 bytes")
             raise invalid_opcode(f"{self.names.get(instruction.mnemonic, '?')} is not supported by this CPU")
         return bool(handler(instruction))
 
@@ -97,6 +100,7 @@ class Callouts:
             self.operands.set_register(i.op0_register, control.mov_from_cr(cpu, RegisterExt.number(i.op1_register)))
         elif code in (Code.MOV_CR_R64, Code.MOV_CR_R32):
             control.mov_to_cr(cpu, RegisterExt.number(i.op0_register), self.operands.register(i.op1_register))
+            self.control_changed()
         elif code in (Code.MOV_R64_DR, Code.MOV_R32_DR):
             value = debug_registers.mov_from_dr(cpu, RegisterExt.number(i.op1_register))
             self.operands.set_register(i.op0_register, value)
@@ -106,10 +110,11 @@ class Callouts:
 
     def do_clts(self, i: Instruction) -> None:
         control.clts(self.cpu)
-        self.cpu.on_paging_mode_changed(self.cpu)
+        self.control_changed()
 
     def do_lmsw(self, i: Instruction) -> None:
         control.lmsw(self.cpu, self._word(i))
+        self.control_changed()
 
     def do_smsw(self, i: Instruction) -> None:
         value = control.smsw(self.cpu)

@@ -21,11 +21,21 @@ from dbgvmm.bt.cache import CacheFull, TranslationCache
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.stepper import Stepper
 from dbgvmm.bt.stores import emulate_store
-from dbgvmm.bt.sync import StateSync
-from dbgvmm.bt.tcdata import BUDGET, MARGIN, PENDING, SPILL_ANY, SPILL_RAX, SPILL_RCX, TcData
+from dbgvmm.bt.sync import IOPL, StateSync
+from dbgvmm.bt.tcdata import (
+    BUDGET,
+    INTERRUPT_WAITS,
+    IOPL_SET,
+    MARGIN,
+    PENDING,
+    SPILL_ANY,
+    SPILL_RAX,
+    SPILL_RCX,
+    TcData,
+)
 from dbgvmm.bt.translator import EXIT, MAX_UNIT
 from dbgvmm.bt.units import Edge, Mark, Site, TranslationUnit
-from dbgvmm.cpu.bits import DR6, RFLAGS, Vector
+from dbgvmm.cpu.bits import DR6, RFLAGS, PageFaultError, Vector
 from dbgvmm.cpu.exceptions import deliver_fault
 from dbgvmm.cpu.faults import GuestFault, TripleFault
 from dbgvmm.cpu.interrupts import deliver_external
@@ -208,11 +218,16 @@ class Dispatcher:
         """IF may have been set while an interrupt waits."""
         unit = site.unit
         self._account(unit, site.retired)
-        self.cpu.rip = site.next_rip
-        self.sync.load_flags()
+        cpu = self.cpu
+        cpu.rip = site.next_rip
         instruction = site.instruction
-        if instruction is not None and instruction.mnemonic == Mnemonic.STI and self.cpu.rflags & RFLAGS.IF:
-            self.cpu.interrupt_shadow = True
+        assert instruction is not None
+        if instruction.mnemonic == Mnemonic.STI:
+            cpu.interrupt_shadow = True
+        else:
+            cpu.rflags &= ~IOPL  # a popf of IOPL bits is a callout: this one cleared them
+        self.sync.load_flags()
+        self.update_pending()
         self.resume()
 
     def _on_break(self, site: Site) -> None:
@@ -371,6 +386,10 @@ class Dispatcher:
 
     def _true_fault(self, tc_rip: int, fault: GuestFault) -> None:
         self._recover(tc_rip)
+        error = fault.error_code or 0
+        if not error & (PageFaultError.W | PageFaultError.I) and self.stepper.modifies_memory(self.cpu.rip):
+            # The engine loads before it stores; hardware reports the read-modify-write as the write that it is.
+            fault = GuestFault(fault.vector, error | PageFaultError.W, fault.cr2)
         self.deliver(fault)
 
     def _recover(self, tc_rip: int) -> TranslationUnit:
@@ -462,7 +481,8 @@ class Dispatcher:
 
     def update_pending(self) -> None:
         """Tell the translated code whether an interrupt waits for IF."""
-        self.data.bytes[PENDING] = 1 if self.interrupt_line() else 0
+        waits = INTERRUPT_WAITS if self.interrupt_line() else 0
+        self.data.bytes[PENDING] = waits | IOPL_SET if self.cpu.rflags & IOPL else waits
 
     def resume(self) -> None:
         """Go on from the state in the CPU: deliver what is due, find the unit, set the context."""
@@ -481,7 +501,7 @@ class Dispatcher:
                     self.sync.store_flags()
                     self.engine.stop()
                     return
-                if self.data.bytes[PENDING] and cpu.rflags & RFLAGS.IF and not cpu.interrupt_shadow:
+                if self.data.bytes[PENDING] & INTERRUPT_WAITS and cpu.rflags & RFLAGS.IF and not cpu.interrupt_shadow:
                     self._interrupt()
                     continue
                 if cpu.rip in self.cache.breakpoints and not self.ignore_breakpoint:

@@ -10,7 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from iced_x86 import Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register
+from iced_x86 import (
+    Decoder,
+    DecoderError,
+    FlowControl,
+    Instruction,
+    InstructionInfoFactory,
+    Mnemonic,
+    OpAccess,
+    OpKind,
+    Register,
+)
 
 from dbgvmm.bt import classify
 from dbgvmm.bt.classify import Classifier
@@ -33,6 +43,7 @@ _SENSITIVE: Final = frozenset(
 )
 _SEGMENT_POPS: Final = frozenset((Register.ES, Register.SS, Register.DS))
 _SENSITIVE_HERE: Final = frozenset((Mnemonic.CLI, Mnemonic.LES, Mnemonic.LDS))
+_READ_AND_WRITE: Final = frozenset((OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
 _SLOT: Final = 16
 _FETCH: Final = 1 << 4
 
@@ -43,6 +54,7 @@ class Stepper:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._classifier = Classifier()
+        self._info = InstructionInfoFactory()
         self.active = False
         self.steps = 0
         self.code = b""
@@ -84,6 +96,14 @@ class Stepper:
             if instruction.op_kind(operand) == OpKind.MEMORY:
                 return instruction.memory_segment == Register.SS
         return instruction.is_stack_instruction
+
+    def modifies_memory(self, rip: int) -> bool:
+        """Whether the instruction at `rip` reads and writes its memory operand."""
+        try:
+            instruction = self.decode(rip)
+        except GuestFault:
+            return False
+        return any(use.access in _READ_AND_WRITE for use in self._info.info(instruction).used_memory())
 
     def is_repeated_string(self, rip: int) -> bool:
         """Whether the instruction at `rip` is a repeated string store."""

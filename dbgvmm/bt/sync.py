@@ -100,7 +100,7 @@ class StateSync:
         cr4 |= cpu.cr4 & (CR4.OSFXSR | CR4.OSXMMEXCPT)
         if cpu.cr4 & CR4.OSFXSR:
             hflags |= HFlags.OSFXSR
-        if cpu.cr4 & CR4.SMAP:
+        if cpu.cr4 & CR4.SMAP and cpu.cr0 & CR0.PG:  # identity pages have U set
             hflags |= HFlags.SMAP
             cr4 |= CR4.SMAP
         context.q[context.cr_q + 4] = cr4

@@ -16,7 +16,9 @@ SPILL_RAX: Final = 0x08
 SPILL_RCX: Final = 0x10
 SPILL_ANY: Final = 0x18
 PENDING: Final = 0x20
-"""Byte: an interrupt waits for IF."""
+"""Byte, not 0: sti and popf must leave. INTERRUPT_WAITS: for IF. IOPL_SET: popf may clear the virtual IOPL."""
+INTERRUPT_WAITS: Final = 1
+IOPL_SET: Final = 2
 SCRATCH_RSP: Final = 0x28
 SCRATCH_STACK: Final = 0x800
 """Top of a small stack for sequences that need pushf/popf but must not touch the guest's stack."""

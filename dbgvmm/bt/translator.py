@@ -115,7 +115,7 @@ class Translator:
             if breakpoints and decoded and instruction.ip in breakpoints:
                 break
             decoded.append((instruction, kind))
-            if kind != cls.IDENT and kind not in (cls.PUSHF, cls.POPF, cls.STI):
+            if kind != cls.IDENT and (precise or kind not in (cls.PUSHF, cls.POPF, cls.STI)):
                 break
             if len(decoded) >= limit:
                 break
@@ -249,7 +249,7 @@ class _Emission:
                 _EMITTERS[kind](self, instruction, data[guest : guest + length], guest, number)
             guest += length
         unit.guest_bytes = data[:guest]
-        if kind in (cls.IDENT, cls.PUSHF, cls.POPF, cls.STI):
+        if kind in (cls.IDENT, cls.PUSHF, cls.STI) or kind == cls.POPF and not self.precise:
             marks.append(Mark(len(code), guest, unit.length, 0))
             self.edge(b"\xe9", start + guest & MASK64)
 
@@ -393,6 +393,9 @@ class _Emission:
             self.pending_check(instruction, raw, guest, number)
 
     def emit_popf(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
+        if self.precise:  # the guest may be single-stepping itself: TF and IOPL are the monitor's
+            self.emit_callout(instruction, raw, guest, number)
+            return
         special = _POPF_SPECIAL & 0xFFFF if raw[0] == 0x66 else _POPF_SPECIAL
         self.code += b"\xf7\x04\x24" + _U32.pack(special)
         self.jump_to_stub(b"\x0f\x85", self.exit_site(units.CALLOUT, instruction, raw, guest, number))

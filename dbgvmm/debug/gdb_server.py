@@ -58,7 +58,6 @@ class GdbServer:
         self._stub: Stub | None = None
         self._early: list[TransportEvent] = []
         self._stopped_machine = False
-        self._last_stop: Stop | None = None
         self.killed = False
 
     @property
@@ -88,7 +87,7 @@ class GdbServer:
             stub = self._stub
             if isinstance(event, Received) and stub is not None and stub.state is State.RUNNING:
                 self._listener.send(stub.feed(event.data))
-                if stub.state is State.DISCONNECTED:
+                if self._has_let_go():
                     self._stop_machine("the debugger let go")
             else:
                 # Everything else changes breakpoints or looks at the state, which is exact only when it stands still.
@@ -121,18 +120,18 @@ class GdbServer:
         early, self._early = self._early, []
         for event in early or self._listener.poll(timeout):
             self._take(event)
-            if self._stub is not None and self._stub.state is State.DISCONNECTED:
+            if self._has_let_go():
                 self._leave()
-        if self._target.restarted:
-            self._target.restarted = False
-            self._last_stop = None
+
+    def _has_let_go(self) -> bool:
+        return self._stub is not None and self._stub.state is State.DISCONNECTED
 
     def _take(self, event: TransportEvent) -> None:
         match event:
             case Connected(peer):
                 self._say(f"gdb has connected from {peer}")
                 self._target = GdbTarget(self._machine, self._monitor)
-                self._target.note_stop(self._last_stop)
+                self._target.note_stop(self._machine.last_stop)
                 self._stub = Stub(self._target)
             case Received(data) if self._stub is not None:
                 self._listener.send(self._stub.feed(data))
@@ -154,8 +153,9 @@ class GdbServer:
         """Run the machine as the debugger asked, or just run it if there is none."""
         if self._stub is None:
             return run()
-        if self._last_stop is not None and self._last_stop.kind in _STUCK:
-            return self._last_stop
+        last = self._machine.last_stop
+        if last is not None and last.kind in _STUCK:
+            return last
         if self._target.interrupted:
             return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
         match self._target.action:
@@ -182,8 +182,7 @@ class GdbServer:
         raise AssertionError("count() does not end")
 
     def report(self, stop: Stop) -> None:
-        """Tell the debugger, if there is one, of a stop; remember it for one that comes later."""
-        self._last_stop = stop
+        """Tell the debugger, if there is one, of a stop."""
         reason = self._target.note_stop(stop)
         stub = self._stub
         if stub is not None:

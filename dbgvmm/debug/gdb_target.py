@@ -64,7 +64,6 @@ class GdbTarget:
         self.action: Action = Continue()
         self.interrupted = False
         self.killed = False
-        self.restarted = False
         self._reason: StopReason = Signalled(Signal.TRAP)
 
     # -- why it stands still
@@ -195,7 +194,6 @@ class GdbTarget:
         except RuntimeError as error:
             raise TargetError(str(error)) from error
         self.killed = False
-        self.restarted = True
         self._reason = Signalled(Signal.TRAP)
 
     def kill(self) -> None:

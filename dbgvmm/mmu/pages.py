@@ -30,7 +30,7 @@ class ShadowPage:
     the guest's address space hang on different PML5 entries. parents: slots of the links to it.
     """
 
-    __slots__ = ("gfn", "level", "role", "address", "base", "high", "parents", "alive")
+    __slots__ = ("address", "alive", "base", "gfn", "high", "level", "parents", "role")
 
     def __init__(self, gfn: int, level: int, role: int, address: MonitorPhysical, base: int, high: int) -> None:
         self.gfn = gfn

@@ -27,7 +27,7 @@ class Root:
     path_key: or-ed to a page number, it makes a key that is this root's own.
     """
 
-    __slots__ = ("key", "pml5", "low", "high", "halves", "page", "monitor", "path_key")
+    __slots__ = ("halves", "high", "key", "low", "monitor", "page", "path_key", "pml5")
 
     def __init__(
         self, key: tuple[int, int], pml5: MonitorPhysical, low: int, high: int, halves: tuple[MonitorPhysical, ...],

@@ -17,7 +17,7 @@ class TlbState:
     generation: grows at each flush; a cache of translations is good for one generation.
     """
 
-    __slots__ = ("_engine", "stale", "generation")
+    __slots__ = ("_engine", "generation", "stale")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

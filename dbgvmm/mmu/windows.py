@@ -28,7 +28,7 @@ _MATTERS: Final = PTE.P | PTE.U | PTE.PS | PTE.G | PTE.ADDRESS | PTE.NX
 class Window:
     """An open window: its TC page, the guest entries it depends on (frame << 9 | index), the code's page numbers."""
 
-    __slots__ = ("tc_page", "tables", "entries", "pages")
+    __slots__ = ("entries", "pages", "tables", "tc_page")
 
     def __init__(self, tc_page: int, tables: MonitorTables, entries: tuple[int, ...], pages: tuple[int, ...]) -> None:
         self.tc_page = tc_page

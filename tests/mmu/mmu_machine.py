@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dbgvmm.cpu.bits import CR0, CR4, EFER
-from dbgvmm.hardware.engine import CR0_RUNNING, Engine
 from dbgvmm.hardware.context import HFlags
+from dbgvmm.hardware.engine import CR0_RUNNING, Engine
 from dbgvmm.hardware.layout import MONITOR_PA, TC_OFFSET, TC_VA
 from dbgvmm.hardware.memory import PhysicalMemory
 from dbgvmm.hardware.paging import PTE

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from mmu_machine import CR3, RAM_SIZE, RW, USER_RW, MmuMachine, Registers
+from mmu_machine import CR3, RW, USER_RW, MmuMachine, Registers
 
 from dbgvmm.cpu.bits import CR0, CR4, EFER, PageFaultError
 from dbgvmm.hardware.layout import DATA_VA, MONITOR_PA, TC_VA, USER_DATA_VA

@@ -1,0 +1,112 @@
+"""Running and stopping: `continue`, `stop`, `stepi`, `nexti`, `until`, `restart`, `quit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dbgvmm.boot.state import BootError
+from dbgvmm.commands.disassembly import InstructionLine, instructions_at
+from dbgvmm.commands.errors import CommandError, QuitRequest
+from dbgvmm.commands.expression import evaluate
+from dbgvmm.commands.parameters import Count
+from dbgvmm.commands.session import Session
+from dbgvmm.commands.table import command
+from dbgvmm.debug.stops import Stop, StopKind
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """Why and where the guest stopped: `count` instructions after power-on, in front of `instruction`."""
+
+    stop: Stop
+    rip: int
+    place: str
+    count: int
+    instruction: InstructionLine | None
+    number: int | None
+
+    def __str__(self) -> str:
+        what = f"breakpoint {self.number}" if self.number is not None else self.stop.text
+        where = f"   {self.instruction}" if self.instruction else f"   {self.place}"
+        return f"{what}, after {self.count:,} instructions\n{where}"
+
+
+def report_stop(session: Session, stop: Stop) -> StopReport:
+    """What people want to know of a stop."""
+    machine = session.machine
+    rip = machine.cpu.rip
+    numbers = [number for number, address in session.breakpoints.items() if address == rip]
+    number = numbers[0] if numbers and stop.kind is StopKind.BREAKPOINT else None
+    lines = instructions_at(session, rip, 1)
+    return StopReport(stop, rip, session.name(rip), machine.count, lines[0] if lines else None, number)
+
+
+@command("continue", aliases=("c", "run", "r"), resumes=True)
+def continue_(session: Session) -> StopReport:
+    """Run the guest until something stops it: a breakpoint, Ctrl-C, its end."""
+    return report_stop(session, session.run())
+
+
+@command("stop", aliases=("interrupt",))
+def stop(session: Session) -> str:
+    """Ask the running guest to stop. For scripts (called from `machine.service`): at the prompt it stands still."""
+    session.machine.request_stop("stopped by a command")
+    return "the guest stops at its next exit, if it is running"
+
+
+@command("stepi", aliases=("si", "step", "s"), resumes=True, repeats=True)
+def stepi(session: Session, count: Count = Count(1)) -> StopReport:
+    """Execute COUNT instructions (1). Entering an interrupt handler is part of the instruction that it interrupts."""
+    return report_stop(session, session.run(steps=count))
+
+
+@command("nexti", aliases=("ni", "next", "n"), resumes=True, repeats=True)
+def nexti(session: Session) -> StopReport:
+    """Execute one instruction, and if it is a call or a repeated string instruction, all of that."""
+    machine = session.machine
+    lines = instructions_at(session, machine.cpu.rip, 1)
+    if not lines or not lines[0].mnemonic.startswith(("call", "rep", "int", "syscall")):
+        return stepi(session, Count(1))
+    return report_stop(session, _run_to(session, lines[0].address + len(lines[0].code)))
+
+
+@command("until", aliases=("u",), resumes=True)
+def until(session: Session, where: str) -> StopReport:
+    """Run until WHERE: an address, or `#N`, the moment after N instructions since power-on, or `+N`, N from now.
+
+    Other breakpoints stop the guest too.
+    """
+    machine = session.machine
+    if not where.startswith(("#", "+")):
+        return report_stop(session, _run_to(session, evaluate(session, where)))
+    distance = evaluate(session, where[1:]) - (machine.count if where.startswith("#") else 0)
+    if not 0 < distance < 1 << 62:
+        raise CommandError(f"{where!r} is not in the future: {machine.count:,} instructions have retired")
+    return report_stop(session, session.run(steps=distance))
+
+
+def _run_to(session: Session, address: int) -> Stop:
+    breakpoints = session.machine.breakpoints
+    breakpoints.add(address)
+    try:
+        return session.run()
+    finally:
+        breakpoints.remove(address)
+
+
+@command("restart")
+def restart(session: Session) -> str:
+    """Power-cycle the machine: RAM cleared, the same kernel loaded again. Breakpoints stay; gdb must be told with
+    `maintenance flush register-cache` if it is connected."""
+    machine = session.machine
+    try:
+        machine.restart()
+    except (RuntimeError, BootError) as error:
+        raise CommandError(str(error)) from error
+    return f"restarted: the next instruction is at {session.name(machine.cpu.rip)}"
+
+
+@command("quit", aliases=("q", "exit"))
+def quit_(session: Session) -> str:
+    """Leave dbgvmm."""
+    raise QuitRequest

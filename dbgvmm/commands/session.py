@@ -1,0 +1,44 @@
+"""`Session`: what commands work on, and the little that they remember from one to the next."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dbgvmm.commands.errors import CommandError
+from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.debug.symbols import SymbolTable
+from dbgvmm.machine import Machine
+
+
+class RunFunction(Protocol):
+    """Runs the machine as `Machine.run` does; a front end's also looks after the serial line and gdb meanwhile."""
+
+    def __call__(self, *, steps: int | None = None, max_count: int | None = None) -> Stop: ...
+
+
+class Session:
+    """One person's (or script's) view of a machine.
+
+    run: how to run it, `machine.run` unless a front end has something to look after meanwhile.
+    """
+
+    def __init__(self, machine: Machine, symbols: SymbolTable | None = None, run: RunFunction | None = None) -> None:
+        self.machine = machine
+        self.symbols = symbols if symbols is not None else SymbolTable()
+        self.breakpoints: dict[int, int] = {}
+        self.next_breakpoint = 1
+        self.examined_format = ("x", "w")
+        self.examined_to = 0
+        self._run: RunFunction = run or machine.run
+
+    def run(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
+        """Run the machine until it stops. Raises CommandError when the guest has ended."""
+        last = self.machine.last_stop
+        if last is not None and last.kind.final and last.kind is not StopKind.HALT:
+            raise CommandError(f"{last.text}: there is nothing to continue; `restart` begins again")
+        return self._run(steps=steps, max_count=max_count)
+
+    def name(self, address: int) -> str:
+        """"0x106000 <kmain>", or the number alone for an address without a symbol."""
+        symbol = self.symbols.describe(address)
+        return f"{address:#x} <{symbol}>" if symbol else f"{address:#x}"

@@ -1,0 +1,61 @@
+"""Words for translation units and the exits in them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dbgvmm.bt import units
+from dbgvmm.bt.units import Edge, Site, TranslationUnit
+from dbgvmm.commands.errors import CommandError
+from dbgvmm.commands.session import Session
+from dbgvmm.hardware.layout import TC_SIZE, TC_VA
+
+SITE_KINDS: Final = {
+    units.EDGE: "edge",
+    units.CALLOUT: "callout",
+    units.SLICE: "slice",
+    units.LOOKUP_MISS: "lookup miss",
+    units.BREAK: "break",
+    units.PENDING: "pending interrupt",
+}
+SITE_MEANINGS: Final = {
+    units.EDGE: "a direct branch whose target is not linked",
+    units.CALLOUT: "a sensitive instruction that the monitor carries out",
+    units.SLICE: "the instruction budget is used up",
+    units.LOOKUP_MISS: "an indirect branch to an address without a slot",
+    units.BREAK: "a breakpoint begins behind",
+    units.PENDING: "interrupts were enabled while one waits",
+}
+
+
+def describe_site(session: Session, site: Site) -> str:
+    """"edge to 0x1000 <f>, linked" and the like."""
+    kind = SITE_KINDS[site.kind]
+    if isinstance(site, Edge):
+        state = "linked" if site.target is not None else "not linked" if site.linkable else "always leaves"
+        return f"{kind} to {session.name(site.guest_rip)}, {state}"
+    return f"{kind}: {site.instruction}" if site.instruction is not None else kind
+
+
+def find_unit(session: Session, address: int) -> TranslationUnit:
+    """The live unit that begins at or covers a guest address, or covers a TC address.
+
+    Of several (user and kernel code, or a unit of another address space) the one that the CPU would enter now comes
+    first, then a unit that begins there, then one that covers it. Raises CommandError.
+    """
+    machine = session.machine
+    cache = machine.cache
+    if TC_VA <= address < TC_VA + TC_SIZE:
+        unit = cache.unit_at(address)
+        if unit is None:
+            raise CommandError(f"there is no translation unit at TC address {address:#x}")
+        return unit
+    entries = cache.user_entries if machine.cpu.cpl == 3 else cache.kernel_entries
+    entry = entries.get(address)
+    unit = cache.unit_at(entry) if entry is not None else None
+    if unit is not None and unit.live:
+        return unit
+    covering = [unit for unit in cache.units() if unit.guest_rip <= address < unit.guest_rip + len(unit.guest_bytes)]
+    if not covering:
+        raise CommandError(f"{session.name(address)} has not been translated (yet): no translation unit covers it")
+    return min(covering, key=lambda unit: unit.guest_rip != address)

@@ -1,0 +1,230 @@
+"""The table of commands: from one typed function to a command line, its completion and its help.
+
+    @command("info registers", aliases=("registers",))
+    def info_registers(session: Session) -> GeneralRegisters:
+        '''Show the general registers.'''
+
+A parameter's annotation says how its text is read (parameters.py); a parameter with a default may be left out, and one
+with a star takes what is left. Words may be shortened as long as one command fits: `i r`. The decorated function stays
+callable from Python, and returns data whose `str` is what people see.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, ParamSpec, TypeVar, get_type_hints
+
+from dbgvmm.commands.errors import CommandError
+from dbgvmm.commands.parameters import Format, ParameterType, parameter_type
+from dbgvmm.commands.session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_FORMAT: Final = "/"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a command. `many`: it takes all words that are left."""
+
+    name: str
+    type: ParameterType
+    optional: bool
+    many: bool
+
+    @property
+    def usage(self) -> str:
+        """As the help shows it: NAME, [NAME], [NAME...]."""
+        text = f"{self.name.upper()}..." if self.many else self.name.upper()
+        return f"[{text}]" if self.optional else text
+
+
+class Command(Generic[P, R]):
+    """A command: call it with a session and values, or let a `CommandTable` call it with words.
+
+    resumes: it runs the guest (so gdb's `monitor` refuses it). repeats: an empty line after it means "again".
+    """
+
+    def __init__(
+        self, function: Callable[P, R], name: str, aliases: tuple[str, ...], resumes: bool, repeats: bool
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.aliases = aliases
+        self.resumes = resumes
+        self.repeats = repeats
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.takes_format = False
+        self.parameters = self._find_parameters()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def _find_parameters(self) -> tuple[Parameter, ...]:
+        hints = get_type_hints(self.function)
+        found: list[Parameter] = []
+        _, *parameters = inspect.signature(self.function).parameters.values()
+        for parameter in parameters:
+            hint = hints[parameter.name]
+            if hint is Format:
+                self.takes_format = True
+                continue
+            many = parameter.kind is parameter.VAR_POSITIONAL
+            optional = many or parameter.default is not parameter.empty
+            found.append(Parameter(parameter.name, parameter_type(hint), optional, many))
+        return tuple(found)
+
+    @property
+    def help(self) -> str:
+        """The docstring, unindented."""
+        return inspect.cleandoc(self.function.__doc__ or "")
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first line."""
+        return self.help.partition("\n")[0]
+
+    @property
+    def usage(self) -> str:
+        """How to type it."""
+        name = f"{self.name}[/FMT]" if self.takes_format else self.name
+        return " ".join((name, *(parameter.usage for parameter in self.parameters)))
+
+    def parse(self, session: Session, words: Sequence[str], fmt: str | None) -> list[object]:
+        """The values for `words`. Raises CommandError."""
+        values: list[object] = []
+        if self.takes_format:
+            values.append(Format(fmt or ""))
+        elif fmt is not None:
+            raise CommandError(f"`{self.name}` takes no /FMT; usage: {self.usage}")
+        left = list(words)
+        for parameter in self.parameters:
+            if parameter.many:
+                values += [parameter.type.parse(session, word) for word in left]
+                left.clear()
+            elif left:
+                values.append(parameter.type.parse(session, left.pop(0)))
+            elif not parameter.optional:
+                raise CommandError(f"{parameter.name.upper()} is missing; usage: {self.usage}")
+        if left:
+            raise CommandError(f"{left[0]!r} is too much; usage: {self.usage}")
+        return values
+
+    def run_words(self, session: Session, words: Sequence[str], fmt: str | None) -> object:
+        """Call it with typed words."""
+        function: Callable[..., object] = self.function
+        return function(session, *self.parse(session, words, fmt))
+
+
+AnyCommand = Command[Any, Any]
+
+
+def command(
+    name: str, *, aliases: tuple[str, ...] = (), resumes: bool = False, repeats: bool = False
+) -> Callable[[Callable[P, R]], Command[P, R]]:
+    """Make a command of a function whose first parameter is the session."""
+
+    def decorate(function: Callable[P, R]) -> Command[P, R]:
+        return Command(function, name, aliases, resumes, repeats)
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command line that was understood: what to run, with which words."""
+
+    command: AnyCommand
+    words: tuple[str, ...]
+    fmt: str | None
+
+
+class CommandTable:
+    """Commands by name. Raises ValueError if two have the same name or alias."""
+
+    def __init__(self, commands: Iterable[AnyCommand]) -> None:
+        self.commands = tuple(commands)
+        self._names: dict[tuple[str, ...], AnyCommand] = {}
+        for item in self.commands:
+            for name in (item.name, *item.aliases):
+                if self._names.setdefault(tuple(name.split()), item) is not item:
+                    raise ValueError(f"two commands are called {name!r}")
+        self._longest = max((len(name) for name in self._names), default=0)
+
+    def execute(self, session: Session, line: str) -> object:
+        """Run a line; None for an empty one or a comment (#). Raises CommandError, QuitRequest."""
+        call = self.understand(line)
+        return None if call is None else call.command.run_words(session, call.words, call.fmt)
+
+    def understand(self, line: str) -> Call | None:
+        """What a line asks for. Raises CommandError."""
+        if line.lstrip().startswith("#"):
+            return None
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise CommandError(f"{line!r}: {str(error).lower()}; close the quotes") from error
+        if not words:
+            return None
+        if len(words) > 1 and words[1].startswith(_FORMAT):
+            words[0] += words.pop(1)
+        words[0], slash, fmt = words[0].partition(_FORMAT)
+        if not words[0]:
+            raise CommandError(f"{line!r}: a command's name is missing; `help` lists them")
+        if slash and not fmt:
+            raise CommandError("a format is missing after the '/': for instance x/4xg")
+        return self._find(words, fmt if slash else None)
+
+    def _find(self, words: list[str], fmt: str | None) -> Call:
+        for length in range(min(self._longest, len(words)), 0, -1):
+            exact = self._names.get(tuple(words[:length]))
+            if exact is not None:
+                return Call(exact, tuple(words[length:]), fmt)
+        for length in range(min(self._longest, len(words)), 0, -1):
+            found = self._shortened(words[:length])
+            if len(found) == 1:
+                return Call(next(iter(found.values())), tuple(words[length:]), fmt)
+            if found:
+                raise CommandError(f"{' '.join(words[:length])!r} could be {', '.join(sorted(found))}")
+        continuations = sorted({name[1] for name in self._names if len(name) > 1 and name[0].startswith(words[0])})
+        if continuations:
+            raise CommandError(f"{' '.join(words[:2])!r} is not a command; {words[0]} goes with {', '.join(continuations)}")
+        raise CommandError(f"there is no command {words[0]!r}: `help` lists them")
+
+    def _shortened(self, words: Sequence[str]) -> dict[str, AnyCommand]:
+        """The commands with as many words, each beginning with the one typed."""
+        found: dict[str, AnyCommand] = {}
+        for name, item in self._names.items():
+            if len(name) == len(words) and all(full.startswith(word) for full, word in zip(name, words, strict=True)):
+                found[item.name] = item
+        return found
+
+    def complete(self, session: Session, line: str) -> list[str]:
+        """Ways to finish the last word of `line` (which may be empty, after a blank)."""
+        words = line.split()
+        if not words or line[-1:].isspace():
+            words.append("")
+        *before, last = words
+        found = {name[len(before)] for name in self._names if self._may_follow(name, before, last)}
+        try:
+            call = self._find(before, None) if before else None
+        except CommandError:
+            call = None
+        if call is not None and call.command.parameters:
+            at = min(len(call.words), len(call.command.parameters) - 1)
+            parameter = call.command.parameters[at]
+            if len(call.words) <= at or parameter.many:
+                found.update(parameter.type.complete(session, last))
+        return sorted(found)
+
+    @staticmethod
+    def _may_follow(name: tuple[str, ...], before: Sequence[str], last: str) -> bool:
+        return (
+            len(name) > len(before)
+            and all(full.startswith(word) for full, word in zip(name, before, strict=False))
+            and name[len(before)].startswith(last)
+        )
