@@ -2,7 +2,7 @@
 #pragma once
 #include "x86.h"
 
-void test_simple_exceptions(void);    /* #DE #BP #UD #NM #MF #XM */
+void test_simple_exceptions(void);    /* #DE #BP #UD #NM #MF */
 void test_segment_exceptions(void);   /* #TS #NP #SS #GP with selectors, gates */
 void test_protection(void);           /* #GP: privilege, control registers, canonical addresses, limits */
 void test_page_faults(void);          /* #PF: every bit of the error code, CR2 */

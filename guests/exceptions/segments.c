@@ -49,6 +49,8 @@ static void code_segments(void) {
     KERNEL_RAISES("iret to code not present: #NP(selector)", iret_to_cs, TEST_SELECTOR, VEC_NP, TEST_SELECTOR, at);
     KERNEL_RAISES("iret to null CS: #GP(0)", iret_to_cs, 0, VEC_GP, 0, at);
     KERNEL_RAISES("iret with NT in long mode: #GP(0)", iret_nt, 0, VEC_GP, 0, at);
+    if (!skip_on_tcg("iret to an address that is not canonical"))
+        KERNEL_RAISES("iret to an address that is not canonical: #GP(0)", iret_noncanonical, 1ull << 47, VEC_GP, 0, at);
     KERNEL_RAISES("iret to ring 3 with null SS: #GP(0)", iret_to_ss, 0, VEC_GP, 0, at);
     KERNEL_RAISES("iret to ring 3 with a ring-0 SS: #GP(selector)", iret_to_ss, KERNEL_SS, VEC_GP, KERNEL_SS, at);
 }

@@ -4,14 +4,9 @@ struct cpu_features cpu;
 
 static bool bit(u32 word, unsigned n) { return word >> n & 1; }
 
-static bool is_hypervisor(const char *signature) {
+static bool is_tcg(void) {
     struct cpuid_result r = cpuid(0x40000000, 0);
-    u32 words[3] = {r.ebx, r.ecx, r.edx};
-    const char *got = (const char *)words;
-    for (int i = 0; i < 12; i++)
-        if (got[i] != signature[i])
-            return false;
-    return true;
+    return r.ebx == 0x54474354 && r.ecx == 0x43544743 && r.edx == 0x47435447; /* "TCGTCGTCGTCG" */
 }
 
 void features_init(void) {
@@ -27,10 +22,7 @@ void features_init(void) {
     cpu.cmpxchg16b = bit(r.ecx, 13);
     cpu.global_pages = bit(r.edx, 13);
     cpu.sysenter = bit(r.edx, 11);
-    if (bit(r.ecx, 31)) {
-        cpu.tcg = is_hypervisor("TCGTCGTCGTCG");
-        cpu.kvm = is_hypervisor("KVMKVMKVM\0\0\0");
-    }
+    cpu.tcg = bit(r.ecx, 31) && is_tcg();
     if (max_leaf >= 7) {
         r = cpuid(7, 0);
         cpu.fsgsbase = bit(r.ebx, 0);
