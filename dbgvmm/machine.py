@@ -25,7 +25,7 @@ from dbgvmm.bt.cache import TC_PAGES, TranslationCache
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.dispatcher import Dispatcher
 from dbgvmm.bt.sync import StateSync
-from dbgvmm.bt.tcdata import TcData
+from dbgvmm.bt.tcdata import BUDGET, TSC_BASE, TcData
 from dbgvmm.cpu.cpuid import CpuidTable
 from dbgvmm.cpu.bits import RFLAGS
 from dbgvmm.cpu.faults import GuestFault, TripleFault, UnsupportedState
@@ -35,6 +35,8 @@ from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.devices.board import Board
 from dbgvmm.hardware.engine import Engine
+from dbgvmm.hardware.fpu import reset_fpu
+from dbgvmm.hardware.layout import MASK64
 from dbgvmm.hardware.memory import PhysicalMemory
 from dbgvmm.mmu.linear import GuestMemory
 from dbgvmm.mmu.mmu import ShadowMmu
@@ -60,7 +62,7 @@ class MachineConfig:
     memory: int = 256 << 20
     user: str = "bt"
     validate: str = "eager"
-    ns_per_insn: Fraction = Fraction(10)
+    ns_per_insn: Fraction = Fraction(32)
     rtc_epoch: int = 1_700_000_000
     cpu: tuple[str, ...] = ()
     tc_pages: int = TC_PAGES // 2
@@ -112,7 +114,7 @@ class Machine:
         self.sync = StateSync(self.engine, self.cpu)
         self.callouts = Callouts(
             self.cpu, self.mmu, self.memory, self.board.ports, self.msrs, self.cpuid, self._synchronise_clock,
-            self.sync.store_control,
+            self.sync.store_control, self._time_changed,
         )
         self.dispatcher = Dispatcher(
             self.engine, self.cpu, self.mmu, self.memory, self.cache, self.data, self.sync, self.callouts
@@ -125,6 +127,11 @@ class Machine:
         self.seconds_total = 0.0
         self._request: BootRequest | None = None
         self._pending_stop: Stop | None = None
+        ticks = config.ns_per_insn * self.clock.tsc_hz / 1_000_000_000
+        self._ticks = int(ticks) if ticks == int(ticks) else 0
+        self.cache.translator.ticks_per_instruction = self._ticks
+        self._scheduled_deadline: int | None = None
+        self._tsc_offset = 0
         self._stop_at: int | None = None
         self._max_count: int | None = None
         self._next_service = SERVICE_INTERVAL
@@ -169,6 +176,7 @@ class Machine:
         self.boot_state = state
         self.last_stop = None
         cpu.reset()
+        reset_fpu(self.engine)
         for index, name in enumerate(_GPR_NAMES):
             cpu.gpr[index] = state.gpr.get(name, 0)
         for index, name in enumerate(_SEGMENT_NAMES):
@@ -249,7 +257,22 @@ class Machine:
             limit = min(limit, self._stop_at)
         if self._max_count is not None:
             limit = min(limit, self._max_count)
+        self._scheduled_deadline = deadline
         self.dispatcher.set_limit(limit)
+        self._set_tsc_base()
+
+    def _set_tsc_base(self) -> None:
+        """Let translated rdtsc know what time it is."""
+        base = self.msrs.tsc(self.cpu) + self.data.signed[BUDGET >> 3] * self._ticks
+        self.data.words[TSC_BASE >> 3] = base & MASK64
+
+    def _time_changed(self) -> None:
+        """A device or the TSC was programmed: come back earlier if it wants that."""
+        if self.events.next_deadline_ns() != self._scheduled_deadline:
+            self._schedule()
+        elif self._tsc_offset != self.cpu.tsc_offset:
+            self._tsc_offset = self.cpu.tsc_offset
+            self._set_tsc_base()
 
     def _on_limit(self) -> None:
         count = self.count

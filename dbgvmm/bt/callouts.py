@@ -45,6 +45,11 @@ class Ports(Protocol):
 
 
 _POP_WORD = frozenset((Code.POPW_FS, Code.POPW_GS, Code.POPW_ES, Code.POPW_DS, Code.POPW_SS))
+SIMPLE = frozenset(
+    (Mnemonic.IN, Mnemonic.OUT, Mnemonic.RDMSR, Mnemonic.WRMSR, Mnemonic.CPUID, Mnemonic.RDTSC, Mnemonic.RDTSCP,
+     Mnemonic.SWAPGS, Mnemonic.INVLPG, Mnemonic.MOV, Mnemonic.WBINVD, Mnemonic.CLTS)
+)  # fmt: skip
+"""These neither read nor write RFLAGS and never jump."""
 Handler = Callable[[Instruction], Any]
 
 
@@ -54,6 +59,7 @@ class Callouts:
     def __init__(
         self, cpu: VCpu, mmu: ShadowMmu, memory: GuestMemory, ports: Ports, msrs: MsrTable, cpuid: CpuidTable,
         synchronise_clock: Callable[[], None], control_changed: Callable[[], None],
+        time_changed: Callable[[], None],
     ) -> None:
         self.cpu = cpu
         self.mmu = mmu
@@ -63,6 +69,7 @@ class Callouts:
         self.cpuid_table = cpuid
         self.synchronise_clock = synchronise_clock
         self.control_changed = control_changed
+        self.time_changed = time_changed
         self.operands = Operands(cpu, memory)
         self.port_io = 0
         self.by_mnemonic: dict[str, int] = {}
@@ -287,6 +294,7 @@ class Callouts:
     def do_wrmsr(self, i: Instruction) -> None:
         self.synchronise_clock()
         self.msrs.wrmsr(self.cpu)
+        self.time_changed()  # the TSC may have been set
 
     def do_cpuid(self, i: Instruction) -> None:
         self.cpuid_table.cpuid(self.cpu)
@@ -458,6 +466,7 @@ class Callouts:
         self.synchronise_clock()
         self.port_io += 1
         self.operands.set_register(i.op0_register, self.ports.read(port, size))
+        self.time_changed()
 
     def do_out(self, i: Instruction) -> None:
         port, size = self._port(i, 0), RegisterExt.size(i.op1_register)
@@ -465,6 +474,7 @@ class Callouts:
         self.synchronise_clock()
         self.port_io += 1
         self.ports.write(port, self.operands.register(i.op1_register), size)
+        self.time_changed()
 
     def _string(self, i: Instruction, size: int, is_input: bool) -> bool:
         """One iteration of INS or OUTS; a repeated one runs again until RCX is 0 (it is interruptible)."""
@@ -484,6 +494,7 @@ class Callouts:
         else:
             self.ports.write(port, self.operands.read_memory(address, size), size)
         self.port_io += 1
+        self.time_changed()
         gpr[pointer] = address + step & MASK64
         if repeated:
             gpr[GPR.RCX] = gpr[GPR.RCX] - 1 & MASK64

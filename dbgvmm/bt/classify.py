@@ -23,6 +23,11 @@ POPF: Final = 9
 STI: Final = 10
 PUSHF: Final = 11
 INVALID: Final = 12
+PAUSE: Final = 13
+RDTSC: Final = 14
+
+STRAIGHT: Final = frozenset((IDENT, PUSHF, POPF, STI, PAUSE, RDTSC))
+"""Classes that do not end a unit."""
 
 CALLOUT_MNEMONICS: Final = frozenset(
     getattr(Mnemonic, name)
@@ -55,6 +60,10 @@ def _classify(instruction: Instruction) -> int:
     mnemonic, code, flow = instruction.mnemonic, instruction.code, instruction.flow_control
     if code == Code.INVALID:
         return INVALID
+    if mnemonic == Mnemonic.PAUSE:
+        return PAUSE
+    if mnemonic == Mnemonic.RDTSC:
+        return RDTSC
     if mnemonic in CALLOUT_MNEMONICS or code in _SEGMENT_WRITES or code in _CONTROL_MOVES:
         return CALLOUT
     if mnemonic in (Mnemonic.POPFQ, Mnemonic.POPF, Mnemonic.POPFD):

@@ -18,10 +18,10 @@ from iced_x86 import Instruction, Mnemonic
 
 from dbgvmm.bt import units
 from dbgvmm.bt.cache import CacheFull, TranslationCache
-from dbgvmm.bt.callouts import Callouts
+from dbgvmm.bt.callouts import SIMPLE, Callouts
 from dbgvmm.bt.stepper import Stepper
 from dbgvmm.bt.stores import emulate_store
-from dbgvmm.bt.sync import IOPL, StateSync
+from dbgvmm.bt.sync import IOPL, KERNEL_IOPL, StateSync
 from dbgvmm.bt.tcdata import (
     BUDGET,
     INTERRUPT_WAITS,
@@ -31,6 +31,7 @@ from dbgvmm.bt.tcdata import (
     SPILL_ANY,
     SPILL_RAX,
     SPILL_RCX,
+    VIRTUAL_IOPL,
     TcData,
 )
 from dbgvmm.bt.translator import EXIT, MAX_UNIT
@@ -246,15 +247,56 @@ class Dispatcher:
         self.callout_exits += 1
         cpu = self.cpu
         unit = site.unit
-        self._account(unit, site.retired + 1)
-        self.sync.load_flags()
+        if site.retired + 1 != unit.length or unit.count_index > unit.length:
+            self._account(unit, site.retired + 1)
         cpu.rip = site.guest_rip
         instruction = site.instruction
         assert instruction is not None
         mnemonic = instruction.mnemonic
-        self.callout_counts[mnemonic] = self.callout_counts.get(mnemonic, 0) + 1
-        self.execute(instruction, site.next_rip)
+        counts = self.callout_counts
+        counts[mnemonic] = counts.get(mnemonic, 0) + 1
+        if mnemonic not in SIMPLE or not self._execute_simply(instruction, site):
+            self.sync.load_flags()
+            self.execute(instruction, site.next_rip)
         self.seconds_callouts += perf_counter() - start
+
+    def _execute_simply(self, instruction: Instruction, site: Site) -> bool:
+        """The short way for instructions that leave RFLAGS alone: no flags are moved. False: nothing was done yet."""
+        cpu, unit, data = self.cpu, site.unit, self.data
+        if self._signed[0] < 0 or self.trap_after or unit.count_index > unit.length or cpu.interrupt_shadow:
+            return False
+        next_rip = site.next_rip
+        entry = (self.cache.user_entries if unit.page.user else self.cache.kernel_entries).get(next_rip)
+        if entry is None:
+            return False
+        try:
+            self.callouts.table[instruction.mnemonic](instruction)
+        except GuestFault as fault:
+            self.sync.load_flags()
+            self._signed[0] += 1
+            self.deliver(fault)
+            return True
+        sync = self.sync
+        if cpu.interrupt_shadow or self.stop_requested or self._signed[0] < 0:
+            sync.load_flags()
+            cpu.rip = next_rip
+            self.update_pending()
+            self.resume()
+            return True
+        if self.interrupt_line():
+            data.bytes[PENDING] |= INTERRUPT_WAITS
+            if sync.interrupts_enabled():
+                sync.load_flags()
+                cpu.rip = next_rip
+                self.resume()
+                return True
+        elif data.bytes[PENDING] & INTERRUPT_WAITS:
+            data.bytes[PENDING] &= ~INTERRUPT_WAITS
+        if sync.segments_dirty:
+            sync.store_segments()
+        self._q[self._rip] = entry
+        self.load_root()
+        return True
 
     def execute(self, instruction: Instruction, next_rip: int) -> None:
         """Carry out a sensitive instruction (already counted) and resume behind it, or deliver its fault."""
@@ -482,7 +524,9 @@ class Dispatcher:
     def update_pending(self) -> None:
         """Tell the translated code whether an interrupt waits for IF."""
         waits = INTERRUPT_WAITS if self.interrupt_line() else 0
-        self.data.bytes[PENDING] = waits | IOPL_SET if self.cpu.rflags & IOPL else waits
+        iopl = self.cpu.rflags & IOPL
+        self.data.bytes[PENDING] = waits | IOPL_SET if iopl else waits
+        self.data.bytes[VIRTUAL_IOPL] = ((iopl - KERNEL_IOPL) >> 8) & 0xFF
 
     def resume(self) -> None:
         """Go on from the state in the CPU: deliver what is due, find the unit, set the context."""
@@ -584,6 +628,7 @@ class Dispatcher:
         self.stop_requested = False
         self.sync.segments_dirty = True
         self.sync.store_control()
+        self.update_pending()
         self.resume()
         if not self.stop_requested:
             self.engine.run()

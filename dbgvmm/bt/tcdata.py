@@ -19,6 +19,10 @@ PENDING: Final = 0x20
 """Byte, not 0: sti and popf must leave. INTERRUPT_WAITS: for IF. IOPL_SET: popf may clear the virtual IOPL."""
 INTERRUPT_WAITS: Final = 1
 IOPL_SET: Final = 2
+TSC_BASE: Final = 0x30
+"""The TSC that BUDGET = 0 stands for."""
+VIRTUAL_IOPL: Final = 0x38
+"""Byte: what pushf must add to bits 15:8 of the hardware's flags, whose IOPL is 1 in the kernel, to show the guest's."""
 SCRATCH_RSP: Final = 0x28
 SCRATCH_STACK: Final = 0x800
 """Top of a small stack for sequences that need pushf/popf but must not touch the guest's stack."""

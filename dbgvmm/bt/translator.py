@@ -58,6 +58,7 @@ class Translator:
         self.classifier = Classifier()
         self._info = InstructionInfoFactory()
         self.instructions = 0
+        self.ticks_per_instruction = 0
 
     def translate(
         self,
@@ -115,7 +116,7 @@ class Translator:
             if breakpoints and decoded and instruction.ip in breakpoints:
                 break
             decoded.append((instruction, kind))
-            if kind != cls.IDENT and (precise or kind not in (cls.PUSHF, cls.POPF, cls.STI)):
+            if kind != cls.IDENT and (kind not in cls.STRAIGHT or precise and kind != cls.PAUSE):
                 break
             if len(decoded) >= limit:
                 break
@@ -214,7 +215,6 @@ class _Emission:
             self.data_ref(_LOAD_RCX, tcdata.SPILL_RCX)
             self.jump_to_stub(b"\xe9", site)
             self.data_ref(_LOAD_RCX, tcdata.SPILL_RCX)
-        unit.count_index = index
         unit.resume_at = self.at + len(self.code)
 
     # -- the body
@@ -225,6 +225,7 @@ class _Emission:
         flags_dead = index >= 0
         if not flags_dead:
             index = 0
+        unit.count_index = index
         if self.precise:
             # The monitor counts these: they run once or rarely, and always to their end or to a fault.
             unit.count_index = 1 << 30
@@ -249,7 +250,7 @@ class _Emission:
                 _EMITTERS[kind](self, instruction, data[guest : guest + length], guest, number)
             guest += length
         unit.guest_bytes = data[:guest]
-        if kind in (cls.IDENT, cls.PUSHF, cls.STI) or kind == cls.POPF and not self.precise:
+        if kind in cls.STRAIGHT and not (self.precise and kind in _CALLOUTS_WHEN_PRECISE):
             marks.append(Mark(len(code), guest, unit.length, 0))
             self.edge(b"\xe9", start + guest & MASK64)
 
@@ -411,9 +412,36 @@ class _Emission:
         after, retired = guest + len(raw), number + 1
         self.mark(after, retired)
         self.data_ref(_STORE_RAX, tcdata.SPILL_RAX)
-        self.mark(after, retired, units.FIX_RAX)
-        self.code += b"\x0f\xb6\x44\x24\x01" + b"\x48\x8d\x40\xf0" + b"\x88\x44\x24\x01"
+        self.data_ref(_STORE_RCX, tcdata.SPILL_RCX)
+        self.mark(after, retired, units.FIX_RAX | units.FIX_RCX)
+        self.code += b"\x0f\xb6\x44\x24\x01"
+        self.data_ref(b"\x0f\xb6\x0d", tcdata.VIRTUAL_IOPL)
+        self.code += b"\x8d\x04\x08" + b"\x88\x44\x24\x01"
         self.data_ref(_LOAD_RAX, tcdata.SPILL_RAX)
+        self.data_ref(_LOAD_RCX, tcdata.SPILL_RCX)
+
+    def emit_pause(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
+        """A nop: the engine would leave its inner loop for it, in case another CPU waits."""
+        self.code += b"\x90"
+
+    def emit_rdtsc(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
+        """TSC_BASE - (BUDGET + what this unit has counted ahead) * ticks per instruction, without touching flags.
+
+        The kernel only (CR4.TSD is for CPL 3), and only where an instruction takes a whole number of ticks.
+        """
+        ticks = self.owner.ticks_per_instruction
+        if self.user or self.precise or not ticks:
+            self.emit_callout(instruction, raw, guest, number)
+            return
+        counted = self.unit.length if number >= self.unit.count_index else 0
+        correction = ticks * (1 - (counted - number - 1))
+        self.data_ref(_LOAD_RAX, tcdata.BUDGET)
+        self.code += b"\x48\xf7\xd0"  # not rax: -BUDGET - 1
+        self.code += b"\xba" + _U32.pack(ticks)
+        self.code += b"\xc4\xe2\xeb\xf6\xc0"  # mulx rax, rdx, rax: RAX's name twice would lose the low half
+        self.data_ref(b"\x48\x8b\x05", tcdata.TSC_BASE)
+        self.code += b"\x48\x8d\x84\x10" + _I32.pack(correction)
+        self.code += b"\xc4\xe3\xfb\xf0\xd0\x20" + b"\x89\xd2" + b"\x89\xc0"  # rorx rdx, rax, 32
 
     # -- the end
 
@@ -458,6 +486,9 @@ _EMITTERS = {
     cls.POPF: _Emission.emit_popf,
     cls.STI: _Emission.emit_sti,
     cls.PUSHF: _Emission.emit_pushf,
+    cls.PAUSE: _Emission.emit_pause,
+    cls.RDTSC: _Emission.emit_rdtsc,
 }
+_CALLOUTS_WHEN_PRECISE = frozenset((cls.POPF, cls.RDTSC))
 """Unit code pages are passed as `CodePage`; see units.py."""
 __all__ = ["CodePage", "EXIT", "MAX_UNIT", "Translator", "fits_signed32"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-import capstone
+import capstone  # type: ignore[import-untyped]  # it has no type information
+from iced_x86 import Mnemonic
 
 from dbgvmm.bt.cache import TranslationCache
-from dbgvmm.bt.units import FIX_SPILL, Edge, Site, TranslationUnit
+from dbgvmm.bt.translator import EXIT
+from dbgvmm.bt.units import CALLOUT, FIX_SPILL, Site, TranslationUnit
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.parameters import Address, Count
@@ -19,7 +22,9 @@ from dbgvmm.cpu.state import Mode
 from dbgvmm.hardware.layout import PAGE_SIZE, TC_OFFSET, TC_VA
 from dbgvmm.mmu.linear import NotMapped
 
-_LONGEST = 15
+_LONGEST: Final = 15
+_TEN: Final = Count(10)
+_POPF = frozenset((Mnemonic.POPF, Mnemonic.POPFD, Mnemonic.POPFQ))
 _MODES = {
     Mode.LONG64: capstone.CS_MODE_64,
     Mode.PROTECTED32: capstone.CS_MODE_32,
@@ -139,7 +144,7 @@ def _target(session: Session, raw: bytes, mnemonic: str, operands: str) -> str:
 
 
 @command("disassemble", aliases=("disas",), repeats=True)
-def disassemble(session: Session, address: Address | None = None, count: Count = Count(10)) -> Listing:
+def disassemble(session: Session, address: Address | None = None, count: Count = _TEN) -> Listing:
     """Show COUNT (10) guest instructions from ADDRESS (the next one), in the CPU's current mode."""
     rip = session.machine.cpu.rip
     start = rip if address is None else address
@@ -158,7 +163,7 @@ def _why_not(session: Session, address: int) -> str:
 
 @command("disassemble tc", aliases=("disas tc",))
 def disassemble_tc(session: Session, address: Address | None = None) -> Translation:
-    """Show the translation unit at ADDRESS (the next instruction): guest code, and beside it what runs in the TC.
+    """Show the translation unit at ADDRESS (the next instruction), guest code and translation side by side.
 
     ADDRESS is a guest address or one in the TC. A note says what an exit is for, and which registers are spilled there.
     """
@@ -194,11 +199,14 @@ def _owner(offsets: list[int], key: int) -> int:
 
 
 def _first_stub(cache: TranslationCache, unit: TranslationUnit) -> int:
-    """Where the exits at the unit's end begin: a stub is the `int` of a site that a jump in the unit leads to."""
-    stubs = [
-        behind - 2 for behind in unit.sites
-    ]
-    return min(stubs, default=unit.tc_end)
+    """Where the exits behind the unit's code begin. A callout that ends the code is part of it, popf's is behind it."""
+    behind = sorted(unit.sites)
+    if behind:
+        first = cache.sites[behind[0]]
+        instruction = first.instruction
+        if first.kind == CALLOUT and instruction is not None and instruction.mnemonic not in _POPF:
+            del behind[0]
+    return behind[0] - len(EXIT) if behind else unit.tc_end
 
 
 def _note(session: Session, site: Site | None, fix: int, unit: TranslationUnit, at: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from dbgvmm.boot.state import BootError
 from dbgvmm.commands.disassembly import InstructionLine, instructions_at
@@ -12,6 +13,8 @@ from dbgvmm.commands.parameters import Count
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.debug.stops import Stop, StopKind
+
+_ONE: Final = Count(1)
 
 
 @dataclass(frozen=True)
@@ -47,34 +50,40 @@ def continue_(session: Session) -> StopReport:
     return report_stop(session, session.run())
 
 
-@command("stop", aliases=("interrupt",))
+@command("stop")
 def stop(session: Session) -> str:
-    """Ask the running guest to stop. For scripts (called from `machine.service`): at the prompt it stands still."""
+    """Ask the running guest to stop.
+
+    This is for scripts, which may call it from `machine.service`: at the prompt the guest stands still anyway.
+    """
     session.machine.request_stop("stopped by a command")
     return "the guest stops at its next exit, if it is running"
 
 
 @command("stepi", aliases=("si", "step", "s"), resumes=True, repeats=True)
-def stepi(session: Session, count: Count = Count(1)) -> StopReport:
-    """Execute COUNT instructions (1). Entering an interrupt handler is part of the instruction that it interrupts."""
+def stepi(session: Session, count: Count = _ONE) -> StopReport:
+    """Execute COUNT instructions (1).
+
+    Entering an interrupt handler is no instruction of its own: the step goes to the handler's first one.
+    """
     return report_stop(session, session.run(steps=count))
 
 
 @command("nexti", aliases=("ni", "next", "n"), resumes=True, repeats=True)
 def nexti(session: Session) -> StopReport:
-    """Execute one instruction, and if it is a call or a repeated string instruction, all of that."""
+    """Execute one instruction; a call, a repeated string instruction or a software interrupt as a whole."""
     machine = session.machine
     lines = instructions_at(session, machine.cpu.rip, 1)
     if not lines or not lines[0].mnemonic.startswith(("call", "rep", "int", "syscall")):
-        return stepi(session, Count(1))
+        return stepi(session, _ONE)
     return report_stop(session, _run_to(session, lines[0].address + len(lines[0].code)))
 
 
 @command("until", aliases=("u",), resumes=True)
 def until(session: Session, where: str) -> StopReport:
-    """Run until WHERE: an address, or `#N`, the moment after N instructions since power-on, or `+N`, N from now.
+    """Run until WHERE: an address, or a moment in instructions.
 
-    Other breakpoints stop the guest too.
+    `#N` is the moment after N instructions since power-on, `+N` that after N more. Other breakpoints stop the guest too.
     """
     machine = session.machine
     if not where.startswith(("#", "+")):
@@ -96,8 +105,11 @@ def _run_to(session: Session, address: int) -> Stop:
 
 @command("restart")
 def restart(session: Session) -> str:
-    """Power-cycle the machine: RAM cleared, the same kernel loaded again. Breakpoints stay; gdb must be told with
-    `maintenance flush register-cache` if it is connected."""
+    """Power-cycle the machine: RAM cleared, the same kernel loaded again.
+
+    Breakpoints stay and the instruction count goes on. A gdb that is connected has to be told with
+    `maintenance flush register-cache`.
+    """
     machine = session.machine
     try:
         machine.restart()

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
-from dbgvmm.bt import units
+from dbgvmm.bt import units as bt_units
 from dbgvmm.bt.units import Edge, Site, TranslationUnit
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.session import Session
 from dbgvmm.hardware.layout import TC_SIZE, TC_VA
 
 SITE_KINDS: Final = {
-    units.EDGE: "edge",
-    units.CALLOUT: "callout",
-    units.SLICE: "slice",
-    units.LOOKUP_MISS: "lookup miss",
-    units.BREAK: "break",
-    units.PENDING: "pending interrupt",
+    bt_units.EDGE: "edge",
+    bt_units.CALLOUT: "callout",
+    bt_units.SLICE: "slice",
+    bt_units.LOOKUP_MISS: "lookup miss",
+    bt_units.BREAK: "break",
+    bt_units.PENDING: "pending interrupt",
 }
 SITE_MEANINGS: Final = {
-    units.EDGE: "a direct branch whose target is not linked",
-    units.CALLOUT: "a sensitive instruction that the monitor carries out",
-    units.SLICE: "the instruction budget is used up",
-    units.LOOKUP_MISS: "an indirect branch to an address without a slot",
-    units.BREAK: "a breakpoint begins behind",
-    units.PENDING: "interrupts were enabled while one waits",
+    bt_units.EDGE: "a direct branch whose target is not linked",
+    bt_units.CALLOUT: "a sensitive instruction that the monitor carries out",
+    bt_units.SLICE: "the instruction budget is used up",
+    bt_units.LOOKUP_MISS: "an indirect branch to an address without a slot",
+    bt_units.BREAK: "a breakpoint begins behind",
+    bt_units.PENDING: "interrupts were enabled while one waits",
 }
 
 
@@ -55,7 +55,8 @@ def find_unit(session: Session, address: int) -> TranslationUnit:
     unit = cache.unit_at(entry) if entry is not None else None
     if unit is not None and unit.live:
         return unit
-    covering = [unit for unit in cache.units() if unit.guest_rip <= address < unit.guest_rip + len(unit.guest_bytes)]
+    units = [*cache.units(), *(unit for page in cache.code_pages.values() for unit in page.precise.values())]
+    covering = [unit for unit in units if unit.guest_rip <= address < unit.guest_rip + len(unit.guest_bytes)]
     if not covering:
         raise CommandError(f"{session.name(address)} has not been translated (yet): no translation unit covers it")
     return min(covering, key=lambda unit: unit.guest_rip != address)

@@ -70,6 +70,11 @@ class GdbServer:
         """A debugger is connected."""
         return self._stub is not None
 
+    @property
+    def wants_machine(self) -> bool:
+        """A debugger is connected or about to be: it is `serve`'s turn."""
+        return self._stub is not None or bool(self._early)
+
     def filenos(self) -> tuple[int, ...]:
         """Descriptors that become readable when `poll` or `serve` has something to do."""
         return self._listener.filenos()
@@ -112,6 +117,7 @@ class GdbServer:
 
     def serve(self) -> None:
         """Serve until the debugger resumes the machine. Returns at once if there is none, or when it is gone."""
+        self._stopped_machine = False
         self._take_events(0.0)
         while self._stub is not None and self._stub.state is not State.RUNNING:
             self._take_events(None)

@@ -91,16 +91,16 @@ def _control(number: int, fields: type[BitNames] | None = None) -> RegisterRow:
     return RegisterRow(name, 64, lambda machine: int(getattr(machine.cpu, name)), write, fields)
 
 
-def _msr(name: str, index: int, fields: type[BitNames] | None = None) -> RegisterRow:
+def _msr(name: str, attribute: str, index: int, fields: type[BitNames] | None = None) -> RegisterRow:
     def write(machine: Machine, value: int) -> None:
-        if value == machine.msrs.read(machine.cpu, index):
+        if value == getattr(machine.cpu, attribute):
             return
         try:
             machine.msrs.write(machine.cpu, index, value)
         except (GuestFault, UnsupportedState) as fault:
             raise RegisterError(f"{name} cannot be {value:#x}: {fault}") from fault
 
-    return RegisterRow(name, 64, lambda machine: machine.msrs.read(machine.cpu, index), write, fields)
+    return RegisterRow(name, 64, lambda machine: int(getattr(machine.cpu, attribute)), write, fields)
 
 
 def _fpu(name: str, bits: int) -> RegisterRow:
@@ -144,8 +144,8 @@ SYSTEM: Final = (
     _control(3),
     _control(4, CR4),
     _control(8),
-    _msr("efer", MSR.EFER, EFER),
-    _msr("k_gs_base", MSR.KERNEL_GS_BASE),
+    _msr("efer", "efer", MSR.EFER, EFER),
+    _msr("k_gs_base", "kernel_gs_base", MSR.KERNEL_GS_BASE),
 )
 REGISTERS: Final = {
     row.name: row

@@ -1,0 +1,252 @@
+"""The command line: `dbgvmm run KERNEL ...`, `dbgvmm demo`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from dbgvmm.boot.state import BootError
+from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session, command_table
+from dbgvmm.debug.gdb_server import GdbServer
+from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.debug.symbols import SymbolError, SymbolTable, load_symbols
+from dbgvmm.devices.serial_backend import ConsoleKeys, SerialBackend, SerialError, open_serial
+from dbgvmm.devices.serial_backend.stdio import StdioSerial
+from dbgvmm.exit_status import ExitStatus, status_of
+from dbgvmm.machine import Machine, MachineConfig
+from dbgvmm.options import parse_arguments
+from dbgvmm.outside import Outside
+from dbgvmm.repl import PlainReader, ReplLoop, TerminalReader
+from dbgvmm.supervisor import Repl, ScriptError, Supervisor
+from gdbstub import TargetError, TransportError
+
+
+class Refused(Exception):
+    """The run cannot begin (or go on). The message is one line; `status` the exit status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    try:
+        if options.action == "demo":
+            from dbgvmm.demo import demo  # it is not needed to run a guest
+
+            return demo()
+        return run(options)
+    except Refused as error:
+        say(str(error))
+        return error.status
+    except KeyboardInterrupt:
+        say("interrupted")
+        return ExitStatus.INTERRUPTED
+
+
+def say(text: str) -> None:
+    """One line for people."""
+    print(f"dbgvmm: {text}", file=sys.stderr, flush=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """`dbgvmm run`. Raises Refused."""
+    check_writable(options.stats)
+    machine = boot(options)
+    symbols = find_symbols(options.symbols, options.kernel, machine)
+    keys = LateKeys()
+    serial = open_serial_line(options, keys)
+    try:
+        gdb = open_gdb(options.gdb, machine, symbols)
+    except Refused:
+        serial.close()
+        raise
+    outside = Outside(machine, serial, gdb)
+    supervisor = Supervisor(
+        machine, command_table(), outside, gdb,
+        max_count=options.max_insns, restart_on_reset=options.on_reset == "restart",
+    )  # fmt: skip
+    keys.supervisor = supervisor
+    supervisor.session.symbols = symbols
+    supervisor.repl_wanted = options.repl
+    supervisor.make_repl = lambda: make_repl(supervisor)
+    announce(options, outside, gdb)
+    started = perf_counter()
+    try:
+        stop, status = supervise(supervisor, options)
+    finally:
+        outside.close()
+    seconds = perf_counter() - started
+    if not outside.at_line_start and sys.stdout.isatty():
+        print(flush=True)
+    text = stop.text if stop is not None else "left before the guest ran"
+    say(f"{text}, after {machine.count:,} instructions and {seconds:.2f} s")
+    write_stats(options.stats, machine, stop, status, seconds)
+    return status
+
+
+def supervise(supervisor: Supervisor, options: argparse.Namespace) -> tuple[Stop | None, int]:
+    """Run commands of the file, then the guest: the last stop, and the exit status."""
+    try:
+        if options.command is not None:
+            supervisor.run_file(options.command)
+        stop = supervisor.main(wait=options.wait)
+    except QuitRequest:
+        stop = supervisor.machine.last_stop
+    except ScriptError as error:
+        raise Refused(str(error), ExitStatus.USAGE) from error
+    except OSError as error:
+        raise Refused(f"commands {options.command}: {error.strerror or error}", ExitStatus.UNUSABLE_FILE) from error
+    except UnicodeDecodeError as error:
+        raise Refused(f"commands {options.command}: not a text file", ExitStatus.UNUSABLE_FILE) from error
+    except SerialError as error:
+        raise Refused(str(error), ExitStatus.UNUSABLE_FILE) from error
+    left_by_choice = supervisor.repl_wanted and stop is not None and not stop.kind.final
+    return stop, ExitStatus.OK if left_by_choice else status_of(stop)
+
+
+def boot(options: argparse.Namespace) -> Machine:
+    """The machine with its kernel loaded. Raises Refused."""
+    try:
+        machine = Machine(MachineConfig(memory=options.memory, user=options.user, validate=options.validate))
+    except (OSError, MemoryError) as error:
+        raise Refused(f"{options.memory >> 20}M of RAM cannot be had: {error}; give less with --memory", ExitStatus.USAGE) from error
+    try:
+        machine.boot(options.kernel, options.append, options.initrd)
+    except BootError as error:
+        raise Refused(str(error), ExitStatus.UNUSABLE_FILE) from error
+    return machine
+
+
+def find_symbols(given: Path | None, kernel: Path, machine: Machine) -> SymbolTable:
+    """The symbols of the file given, else of the kernel's own, else of a KERNEL.elf64 beside a KERNEL.elf.
+
+    The last is how 64-bit kernels are kept for Multiboot loaders, which want ELF32. Raises Refused for the file given.
+    """
+    if given is not None:
+        try:
+            return load_symbols(given)
+        except SymbolError as error:
+            raise Refused(str(error), ExitStatus.UNUSABLE_FILE) from error
+    own = machine.boot_state.symbols_file if machine.boot_state is not None else None
+    twin = kernel.with_suffix(".elf64")
+    for path in (own, twin if kernel.suffix == ".elf" and twin.is_file() else None):
+        if path is not None:
+            try:
+                return load_symbols(path)
+            except SymbolError:
+                # Nobody has asked for these: without them there are just no names.
+                continue
+    return SymbolTable()
+
+
+class LateKeys:
+    """The console's escape keys, for a supervisor that is made after the console."""
+
+    def __init__(self) -> None:
+        self.supervisor: Supervisor | None = None
+
+    def console_keys(self) -> ConsoleKeys:
+        """What the serial backend calls."""
+        return ConsoleKeys(self._leave, self._to_repl)
+
+    def _leave(self) -> None:
+        if self.supervisor is not None:
+            self.supervisor.leave()
+
+    def _to_repl(self) -> None:
+        if self.supervisor is not None:
+            self.supervisor.to_repl()
+
+
+def open_serial_line(options: argparse.Namespace, keys: LateKeys) -> SerialBackend:
+    """The serial backend. With a REPL that reads a pipe, the guest gets no input: the lines are the REPL's."""
+    try:
+        if options.serial == "stdio" and options.repl and not sys.stdin.isatty():
+            return StdioSerial(keys.console_keys(), input_fd=os.open(os.devnull, os.O_RDONLY))
+        serial = open_serial(options.serial, keys.console_keys())
+    except SerialError as error:
+        bad_file = options.serial.startswith("file:")
+        raise Refused(str(error), ExitStatus.UNUSABLE_FILE if bad_file else ExitStatus.USAGE) from error
+    if isinstance(serial, StdioSerial):
+        serial.suspend()
+    return serial
+
+
+def open_gdb(address: str | None, machine: Machine, symbols: SymbolTable) -> GdbServer | None:
+    """The gdb server, if one is wanted. Raises Refused."""
+    if address is None:
+        return None
+    monitor = Monitor(machine, symbols, command_table())
+    try:
+        return GdbServer(machine, address, monitor, say)
+    except TransportError as error:
+        raise Refused(f"--gdb: {error}", ExitStatus.USAGE) from error
+
+
+class Monitor:
+    """gdb's `monitor`: the same commands, but for those that run the guest, which gdb does better itself."""
+
+    def __init__(self, machine: Machine, symbols: SymbolTable, table: CommandTable) -> None:
+        self._session = Session(machine, symbols)
+        self._table = table
+
+    def __call__(self, line: str) -> str:
+        try:
+            call = self._table.understand(line)
+            if call is None:
+                return ""
+            if call.command.resumes:
+                raise TargetError(f"`{call.command.name}` runs the guest: use gdb's own commands for that")
+            return str(call.command.run_words(self._session, call.words, call.fmt))
+        except CommandError as error:
+            raise TargetError(str(error)) from error
+        except QuitRequest:
+            raise TargetError("use gdb's `kill` to end the guest, or `detach` to let it run on") from None
+
+
+def make_repl(supervisor: Supervisor) -> Repl:
+    """The REPL for what standard input is."""
+    gdb, session, table = supervisor.gdb, supervisor.session, supervisor.table
+    filenos = gdb.filenos if gdb is not None else tuple
+    taken = (lambda: gdb.wants_machine) if gdb is not None else (lambda: False)
+    if sys.stdin.isatty():
+        return ReplLoop(session, table, TerminalReader(session, table, filenos), taken)
+    return ReplLoop(session, table, PlainReader(sys.stdin.fileno(), filenos), taken)
+
+
+def announce(options: argparse.Namespace, outside: Outside, gdb: GdbServer | None) -> None:
+    """Say what a person has to know before anything runs."""
+    if gdb is not None:
+        first = "the guest waits for" if options.wait else "serving"
+        say(f"{first} gdb: target remote {gdb.address}")
+    if outside.has_keyboard:
+        say("this terminal is the guest's serial line: ^A x leaves, ^A c stops the guest for commands, ^A ^A sends ^A")
+
+
+def check_writable(path: Path | None) -> None:
+    """Find out now rather than after a long run. Raises Refused."""
+    if path is None:
+        return
+    try:
+        path.open("w").close()
+    except OSError as error:
+        raise Refused(f"--stats {path}: {error.strerror}", ExitStatus.UNUSABLE_FILE) from error
+
+
+def write_stats(path: Path | None, machine: Machine, stop: Stop | None, status: int, seconds: float) -> None:
+    """All counters as one JSON object. Raises Refused."""
+    if path is None:
+        return
+    kind = stop.kind if stop is not None else StopKind.QUIT
+    facts = {"stop": kind.value, "exit_status": int(status), "seconds_wall": seconds, **machine.stats()}
+    try:
+        path.write_text(json.dumps(facts, indent=2) + "\n")
+    except OSError as error:
+        raise Refused(f"--stats {path}: {error.strerror}", ExitStatus.UNUSABLE_FILE) from error

@@ -1,0 +1,61 @@
+"""Commands: one typed function each, for the REPL, for gdb's `monitor` and for Python.
+
+    from dbgvmm.commands import Session, command_table
+    session = Session(machine)
+    print(command_table().execute(session, "info registers"))     # as typed
+
+    from dbgvmm.commands.registers import info_registers
+    print(hex(info_registers(session).rip))                       # as called
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Final
+
+from dbgvmm.commands import (
+    breakpoints,
+    devices,
+    disassembly,
+    inside,
+    memory,
+    registers,
+    run_control,
+    segments,
+    time,
+)
+from dbgvmm.commands.errors import CommandError, QuitRequest
+from dbgvmm.commands.help import help_command
+from dbgvmm.commands.session import Session
+from dbgvmm.commands.table import AnyCommand, Command, CommandTable
+
+FAMILIES: Final[tuple[ModuleType, ...]] = (
+    run_control, breakpoints, registers, segments, memory, disassembly, inside, time, devices,
+)  # fmt: skip
+"""The modules that hold commands, in the order of the help."""
+
+
+def family_commands(family: ModuleType) -> Iterator[AnyCommand]:
+    """The commands that a module defines, in its order."""
+    for item in vars(family).values():
+        if isinstance(item, Command) and item.function.__module__ == family.__name__:
+            yield item
+
+
+def command_table() -> CommandTable:
+    """All commands, with `help` for them."""
+    commands = [item for family in FAMILIES for item in family_commands(family)]
+    table = CommandTable([*commands, help_command(lambda: table)])
+    return table
+
+
+__all__ = [
+    "FAMILIES",
+    "CommandError",
+    "CommandTable",
+    "QuitRequest",
+    "Session",
+    "command_table",
+    "family_commands",
+]

@@ -1,0 +1,246 @@
+"""What only the monitor can show: translation units, the translation cache, shadow entries, traces, exits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+import iced_x86
+
+from dbgvmm.commands.columns import columns
+from dbgvmm.commands.errors import CommandError
+from dbgvmm.commands.memory import entry_words
+from dbgvmm.commands.parameters import Address
+from dbgvmm.commands.session import Session
+from dbgvmm.commands.sites import SITE_KINDS, describe_site, find_unit
+from dbgvmm.commands.table import command
+from dbgvmm.cpu.bits import Vector
+from dbgvmm.hardware.layout import PAGE_SHIFT, PAGE_SIZE
+from dbgvmm.mmu.inspect import ShadowTranslation, shadow_walk
+from dbgvmm.mmu.trace import CODE, TABLE
+
+_MNEMONICS: Final = {
+    number: name.lower() for name, number in vars(iced_x86.Mnemonic).items() if name.isupper() and isinstance(number, int)
+}
+_SHADOW_LEVELS: Final = ("PML5E", "PML4E", "PDPTE", "PDE", "PTE")
+_RUN_GAP: Final = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values, as people read them; `values` are the plain numbers for scripts."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    values: dict[str, float]
+
+    def __str__(self) -> str:
+        body = columns(self.rows)
+        return f"{self.title}\n{body}" if self.title else body
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """A translation unit: where it is in the guest and in the TC, what leads to it and out of it."""
+
+    guest_rip: int
+    place: str
+    instructions: int
+    guest_bytes: bytes
+    tc_start: int
+    tc_end: int
+    user: bool
+    is_global: bool
+    live: bool
+    why_dead: str
+    frames: tuple[int, ...]
+    exits: tuple[str, ...]
+    entered_from: tuple[str, ...]
+
+    def __str__(self) -> str:
+        expansion = (self.tc_end - self.tc_start) / max(len(self.guest_bytes), 1)
+        kind = f"{'user' if self.user else 'kernel'} code, {'global' if self.is_global else 'not global'}"
+        rows = [
+            ("guest", f"{self.place}, {self.instructions} instructions, {len(self.guest_bytes)} bytes, {kind}"),
+            ("frames", ", ".join(f"{frame << PAGE_SHIFT:#x}" for frame in self.frames)),
+            ("TC", f"{self.tc_start:#x} to {self.tc_end:#x}, {expansion:.1f} times the guest's bytes"),
+            ("state", "live" if self.live else f"dead: {self.why_dead}"),
+            *(("exit", text) for text in self.exits),
+            *(("entered from", text) for text in self.entered_from),
+        ]
+        return columns(rows)
+
+
+@dataclass(frozen=True)
+class ShadowReport:
+    """What the hardware's MMU finds for an address; `found` is None if it would miss."""
+
+    va: int
+    root: int
+    found: ShadowTranslation | None
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"root {self.root:#x}: {self.va:#x} is not in the shadow: the next access is a hidden or a true fault"
+        rows = [
+            (name, f"{entry:016x}", entry_words(entry))
+            for name, entry in zip(_SHADOW_LEVELS, self.found.entries, strict=True)
+        ]
+        rights = [
+            "user" if self.found.user else "supervisor",
+            "writable" if self.found.writable else "read-only (or not written yet, or traced)",
+            "executable" if self.found.executable else "no-execute",
+        ]
+        end = f"{self.va:#x} -> physical {self.found.physical:#x}, {', '.join(rights)}"
+        return f"root {self.root:#x}\n{columns(rows)}\n{end}"
+
+
+@dataclass(frozen=True)
+class TraceReport:
+    """The traced guest frames, by number, with the reasons."""
+
+    frames: dict[int, str]
+
+    def __str__(self) -> str:
+        if not self.frames:
+            return "no frame is traced"
+        rows = []
+        run: list[int] = []
+        for frame in [*sorted(self.frames), -1]:
+            if run and (frame != run[-1] + _RUN_GAP or self.frames[frame] != self.frames[run[0]]):
+                rows.append((f"{run[0] << PAGE_SHIFT:#x} to {(run[-1] << PAGE_SHIFT) + PAGE_SIZE - 1:#x}", str(len(run)),
+                             self.frames[run[0]]))  # fmt: skip
+                run = []
+            run.append(frame)
+        return columns(rows, ("physical", "frames", "why"))
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How often each of several things happened, most often first."""
+
+    title: str
+    counts: dict[str, int]
+
+    def __str__(self) -> str:
+        if not self.counts:
+            return f"{self.title}: none"
+        return f"{self.title}\n{columns(((f'{number:,}', name) for name, number in self.counts.items()), right=(0,))}"
+
+
+def _tally(title: str, counts: dict[str, int]) -> Tally:
+    ordered = sorted((item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0]))
+    return Tally(title, dict(ordered))
+
+
+@command("info tu", aliases=("tu",))
+def info_tu(session: Session, address: Address | None = None) -> UnitReport:
+    """Show the translation unit at ADDRESS (the next instruction).
+
+    ADDRESS is a guest address or one in the TC. Shown are its exits, whether they are chained, and which units are chained to it; `disassemble tc` shows the code.
+    """
+    machine = session.machine
+    unit = find_unit(session, machine.cpu.rip if address is None else address)
+    sites = [machine.cache.sites[behind] for behind in unit.sites if behind in machine.cache.sites]
+    return UnitReport(
+        unit.guest_rip, session.name(unit.guest_rip), unit.length, unit.guest_bytes, unit.tc_start, unit.tc_end,
+        unit.page.user, unit.page.is_global, unit.live, unit.why_dead, tuple(frame for _, frame in unit.page.pages),
+        tuple(describe_site(session, site) for site in sites),
+        tuple(session.name(edge.unit.guest_rip) for edge in unit.incoming),
+    )  # fmt: skip
+
+
+@command("info tc", aliases=("tc",))
+def info_tc(session: Session) -> Facts:
+    """Show what the translation cache holds: units, pages, chains, and how full it is."""
+    cache = session.machine.cache
+    units = list(cache.units())
+    guest = sum(len(unit.guest_bytes) for unit in units)
+    translated = sum(unit.tc_end - unit.tc_start for unit in units)
+    edges = [edge for unit in units for edge in map(cache.sites.get, unit.sites) if edge is not None]
+    kinds = Counter(SITE_KINDS[edge.kind] for edge in edges)
+    stats = cache.stats()
+    values: dict[str, float] = {
+        "live_units": len(units),
+        "guest_bytes": guest,
+        "translated_bytes": translated,
+        "code_pages": len(cache.code_pages),
+        "tc_pages": len(cache.tc_pages),
+        **stats,
+    }
+    rows = [
+        ("units", f"{len(units):,} live, {cache.units_made:,} made, {cache.units_dead:,} thrown away"),
+        ("code", f"{guest:,} guest bytes became {translated:,}"),
+        ("pages", f"{len(cache.code_pages):,} of guest code, {len(cache.tc_pages):,} of the TC"),
+        ("chains", f"{cache.chains:,} made, {cache.unchained:,} undone"),
+        ("lookup", f"{cache.lookup_fills:,} fills, {len(cache.lookup_frames):,} pages"),
+        ("flushes", f"{cache.flushes:,}"),
+        ("exit sites", ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common()) or "none"),
+    ]
+    return Facts("", tuple(rows), values)
+
+
+@command("info shadow", aliases=("shadow",))
+def info_shadow(session: Session, address: Address) -> ShadowReport:
+    """Show the shadow page tables' entries for a linear ADDRESS, which the hardware's MMU uses.
+
+    `translate` shows the guest's own tables, of which these are a cache.
+    """
+    machine = session.machine
+    try:
+        found = shadow_walk(machine.engine.frames, machine.mmu.root, address)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    return ShadowReport(address, machine.mmu.root, found)
+
+
+@command("info traces", aliases=("traces",))
+def info_traces(session: Session) -> TraceReport:
+    """Show the guest frames whose writes the monitor sees: shadowed page tables and translated code."""
+    words = {TABLE: "page table", CODE: "code", TABLE | CODE: "page table and code"}
+    return TraceReport({frame: words[kind] for frame, kind in sorted(session.machine.mmu.traces.kinds.items())})
+
+
+@command("info stats", aliases=("stats",))
+def info_stats(session: Session) -> Facts:
+    """Show all counters of the machine."""
+    values = session.machine.stats()
+    rows = tuple((name, f"{value:,}" if isinstance(value, int) else f"{value:.3f}") for name, value in values.items())
+    return Facts("", rows, values)
+
+
+@command("info callouts", aliases=("callouts",))
+def info_callouts(session: Session) -> Tally:
+    """Show which sensitive instructions the monitor carried out, and how often."""
+    counts = session.machine.dispatcher.callout_counts
+    return _tally("callouts", {_MNEMONICS.get(number, str(number)): count for number, count in counts.items()})
+
+
+@command("info exits", aliases=("exits",))
+def info_exits(session: Session) -> Tally:
+    """Show why the guest's code was left for the monitor, and how often."""
+    machine = session.machine
+    dispatcher, mmu = machine.dispatcher, machine.mmu
+    return _tally(
+        f"{machine.engine.exits:,} exits",
+        {
+            "callouts (sensitive instructions)": dispatcher.callout_exits,
+            "chain exits (a direct branch linked for the first time)": dispatcher.edge_exits,
+            "slice exits (the instruction budget was used up)": dispatcher.slice_exits,
+            "hidden faults (a shadow entry filled)": mmu.hidden_faults,
+            "true faults (page faults of the guest's own)": mmu.true_faults,
+            "trace faults (a write to a page table or to code)": mmu.trace_faults,
+            "window faults (a TC page opened)": dispatcher.window_faults,
+            "steps of 16-bit and 32-bit code": dispatcher.stepper.steps,
+        },
+    )
+
+
+@command("info exceptions", aliases=("exceptions",))
+def info_exceptions(session: Session) -> Tally:
+    """Show which exceptions and how many interrupts the guest got."""
+    dispatcher = session.machine.dispatcher
+    counts = {Vector.name_of(vector): number for vector, number in dispatcher.exceptions.items()}
+    counts["external interrupts"] = dispatcher.interrupts
+    return _tally("delivered to the guest", counts)

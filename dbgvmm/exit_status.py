@@ -1,0 +1,36 @@
+"""Exit statuses of the command line (numbers above 63 are those of sysexits.h)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from dbgvmm.debug.stops import Stop, StopKind
+
+
+class ExitStatus(IntEnum):
+    """What the shell sees. A guest that leaves through isa-debug-exit gives its own."""
+
+    OK = 0
+    USAGE = 64
+    UNUSABLE_FILE = 66
+    UNSUPPORTED = 69
+    TRIPLE_FAULT = 70
+    LIMIT = 72
+    INTERRUPTED = 130
+
+
+_OF_KIND: Final = {
+    StopKind.UNSUPPORTED: ExitStatus.UNSUPPORTED,
+    StopKind.TRIPLE_FAULT: ExitStatus.TRIPLE_FAULT,
+    StopKind.LIMIT: ExitStatus.LIMIT,
+    StopKind.INTERRUPT: ExitStatus.INTERRUPTED,
+    StopKind.QUIT: ExitStatus.INTERRUPTED,
+}
+
+
+def status_of(stop: Stop | None) -> int:
+    """The exit status for the last stop of a run; None is a run that has not begun."""
+    if stop is None:
+        return ExitStatus.OK
+    return stop.exit_code & 0xFF if stop.kind is StopKind.EXIT else _OF_KIND.get(stop.kind, ExitStatus.OK)

@@ -1,0 +1,37 @@
+"""Lines from a pipe or a file: the REPL for scripts."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Sequence
+
+from dbgvmm.repl.loop import DebuggerArrived
+
+_CHUNK = 4096
+
+
+class PlainReader:
+    """Reads `fileno` itself, unbuffered, so that it can wait for a debugger (descriptors `others`) at the same time."""
+
+    def __init__(self, fileno: int, others: Callable[[], Sequence[int]] = tuple) -> None:
+        self._fileno = fileno
+        self._others = others
+        self._buffer = b""
+        self._ended = False
+
+    def read_line(self) -> str | None:
+        """The next line; a last one without a line end counts too."""
+        while b"\n" not in self._buffer and not self._ended:
+            others = list(self._others())
+            ready = select.select([self._fileno, *others], [], [])[0]
+            if self._fileno in ready:
+                data = os.read(self._fileno, _CHUNK)
+                self._ended = not data
+                self._buffer += data
+            elif ready:
+                raise DebuggerArrived
+        if not self._buffer:
+            return None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode("utf-8", "replace").rstrip("\r")

@@ -1,0 +1,162 @@
+"""`Supervisor`: one machine and the people around it, from the first instruction to the last word.
+
+One of them has the machine at a time: a gdb that is connected, else the REPL if there is one, else nobody, and then the
+guest just runs. Ctrl-C stops a running guest; a second one, or one when it stands still, ends everything.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final, Protocol
+
+from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session
+from dbgvmm.debug.gdb_server import GdbServer
+from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.machine import Machine
+from dbgvmm.outside import Outside
+
+_ENDS: Final = frozenset((StopKind.LIMIT, StopKind.QUIT))
+"""Kinds after which there is nothing to do, beside those that are `final`."""
+
+
+class Repl(Protocol):
+    """A front end for commands."""
+
+    def interact(self) -> bool:
+        """Take commands until the person leaves (True) or a debugger takes the machine (False)."""
+
+
+class ScriptError(Exception):
+    """A command of a file failed. The message says where."""
+
+
+class Supervisor:
+    """Runs `machine`. `repl` makes a front end when one is wanted; `max_count`: stop after so many instructions."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        table: CommandTable,
+        outside: Outside,
+        gdb: GdbServer | None = None,
+        *,
+        max_count: int | None = None,
+        restart_on_reset: bool = False,
+    ) -> None:
+        self.machine = machine
+        self.table = table
+        self.outside = outside
+        self.gdb = gdb
+        self.session = Session(machine, run=self.run)
+        self.make_repl: Callable[[], Repl] | None = None
+        self.repl_wanted = False
+        self._max_count = max_count
+        self._restart_on_reset = restart_on_reset
+        self._running = False
+        self._interrupted = False
+
+    # -- the loop
+
+    def main(self, *, wait: bool = False) -> Stop | None:
+        """Serve whoever has the machine until the run is over. The last stop, None if nothing has run."""
+        try:
+            with self._signals():
+                if wait and self.gdb is not None:
+                    self.gdb.wait_for_debugger()
+                return self._loop()
+        except KeyboardInterrupt:
+            return Stop(StopKind.INTERRUPT, "interrupted")
+
+    def _loop(self) -> Stop | None:
+        machine, gdb = self.machine, self.gdb
+        repl: Repl | None = None
+        while True:
+            if gdb is not None:
+                gdb.serve()
+                if gdb.killed:
+                    return Stop(StopKind.QUIT, "killed by the debugger")
+            debugged = gdb is not None and gdb.attached
+            if self.repl_wanted and not debugged and self.make_repl is not None:
+                repl = repl or self.make_repl()
+                if repl.interact():
+                    return machine.last_stop
+                continue
+            stop = machine.last_stop
+            if not debugged and stop is not None and self._is_end(stop):
+                return stop
+            stop = gdb.run(self.run) if gdb is not None else self.run()
+            if gdb is not None:
+                if gdb.stopped_for_debugger(stop):
+                    continue
+                gdb.report(stop)
+            if not (gdb is not None and gdb.attached) and not self.repl_wanted:
+                return stop
+
+    @staticmethod
+    def _is_end(stop: Stop) -> bool:
+        return stop.kind.final or stop.kind in _ENDS
+
+    # -- running
+
+    def run(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
+        """Run the machine with the terminal, signals and limits in place."""
+        machine = self.machine
+        limits = [limit for limit in (max_count, self._max_count) if limit is not None]
+        sys.stdout.flush()
+        self.outside.resume()
+        self._running, self._interrupted = True, False
+        try:
+            stop = machine.run(steps=steps, max_count=min(limits, default=None))
+            while stop.kind is StopKind.RESET and self._restart_on_reset:
+                machine.restart()
+                stop = machine.run(steps=steps, max_count=min(limits, default=None))
+            return stop
+        finally:
+            self._running = False
+            self.outside.suspend()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        saved = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in saved.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGINT or self._interrupted or not self._running:
+            raise KeyboardInterrupt
+        self._interrupted = True
+        self.machine.request_stop("interrupted by Ctrl-C")
+
+    # -- the console's escape keys
+
+    def leave(self) -> None:
+        """^A x: the guest ends here."""
+        self.machine.request_stop("left from the keyboard", StopKind.QUIT)
+
+    def to_repl(self) -> None:
+        """^A c: the guest stops, and the REPL begins."""
+        self.repl_wanted = True
+        self.machine.request_stop("stopped from the keyboard")
+
+    # -- commands from files
+
+    def run_file(self, path: Path) -> None:
+        """Run the commands in a file. Raises ScriptError at the first that fails, OSError, QuitRequest."""
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            try:
+                result = self.table.execute(self.session, line)
+            except CommandError as error:
+                raise ScriptError(f"{path}:{number}: {error}") from error
+            if result is not None:
+                print(result, flush=True)
+
+
+__all__ = ["QuitRequest", "Repl", "ScriptError", "Supervisor"]
