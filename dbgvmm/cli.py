@@ -10,7 +10,8 @@ from pathlib import Path
 from time import perf_counter
 
 from dbgvmm.boot.state import BootError
-from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session, command_table
+from dbgvmm.commands import QuitRequest, Session, command_table
+from dbgvmm.commands.monitor import Monitor
 from dbgvmm.debug.gdb_server import GdbServer
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import SymbolError, SymbolTable, load_symbols
@@ -22,7 +23,7 @@ from dbgvmm.options import parse_arguments
 from dbgvmm.outside import Outside
 from dbgvmm.repl import PlainReader, ReplLoop, TerminalReader
 from dbgvmm.supervisor import Repl, ScriptError, Supervisor
-from gdbstub import TargetError, TransportError
+from gdbstub import TransportError
 
 
 class Refused(Exception):
@@ -116,7 +117,9 @@ def boot(options: argparse.Namespace) -> Machine:
     try:
         machine = Machine(MachineConfig(memory=options.memory, user=options.user, validate=options.validate))
     except (OSError, MemoryError) as error:
-        raise Refused(f"{options.memory >> 20}M of RAM cannot be had: {error}; give less with --memory", ExitStatus.USAGE) from error
+        raise Refused(
+            f"{options.memory >> 20}M of RAM cannot be had: {error}; give less with --memory", ExitStatus.USAGE
+        ) from error
     try:
         machine.boot(options.kernel, options.append, options.initrd)
     except BootError as error:
@@ -183,32 +186,11 @@ def open_gdb(address: str | None, machine: Machine, symbols: SymbolTable) -> Gdb
     """The gdb server, if one is wanted. Raises Refused."""
     if address is None:
         return None
-    monitor = Monitor(machine, symbols, command_table())
+    monitor = Monitor(Session(machine, symbols), command_table())
     try:
         return GdbServer(machine, address, monitor, say)
     except TransportError as error:
         raise Refused(f"--gdb: {error}", ExitStatus.USAGE) from error
-
-
-class Monitor:
-    """gdb's `monitor`: the same commands, but for those that run the guest, which gdb does better itself."""
-
-    def __init__(self, machine: Machine, symbols: SymbolTable, table: CommandTable) -> None:
-        self._session = Session(machine, symbols)
-        self._table = table
-
-    def __call__(self, line: str) -> str:
-        try:
-            call = self._table.understand(line)
-            if call is None:
-                return ""
-            if call.command.resumes:
-                raise TargetError(f"`{call.command.name}` runs the guest: use gdb's own commands for that")
-            return str(call.command.run_words(self._session, call.words, call.fmt))
-        except CommandError as error:
-            raise TargetError(str(error)) from error
-        except QuitRequest:
-            raise TargetError("use gdb's `kill` to end the guest, or `detach` to let it run on") from None
 
 
 def make_repl(supervisor: Supervisor) -> Repl:

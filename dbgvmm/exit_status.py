@@ -20,6 +20,16 @@ class ExitStatus(IntEnum):
     INTERRUPTED = 130
 
 
+STATUS_MEANINGS: Final = {
+    ExitStatus.OK: "power-off, reset, a halt with interrupts off; leaving the REPL",
+    ExitStatus.USAGE: "bad usage",
+    ExitStatus.UNUSABLE_FILE: "a file that cannot be used",
+    ExitStatus.UNSUPPORTED: "a CPU mode that is not emulated",
+    ExitStatus.TRIPLE_FAULT: "triple fault",
+    ExitStatus.LIMIT: "the limit of --max-insns",
+    ExitStatus.INTERRUPTED: "Ctrl-C, ^A x, or a kill by gdb",
+}
+"""For the help."""
 _OF_KIND: Final = {
     StopKind.UNSUPPORTED: ExitStatus.UNSUPPORTED,
     StopKind.TRIPLE_FAULT: ExitStatus.TRIPLE_FAULT,

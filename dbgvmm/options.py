@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from dbgvmm.devices.serial_backend import SERIAL_HELP
-from dbgvmm.exit_status import ExitStatus
+from dbgvmm.exit_status import STATUS_MEANINGS, ExitStatus
 from dbgvmm.hardware.layout import MONITOR_PA
 from dbgvmm.version import VERSION
 
@@ -24,10 +24,8 @@ the serial line (--serial):
 --gdb takes an address, a port or nothing: `--gdb=HOST:PORT`, `--gdb 1234`, `--gdb unix:/tmp/gdb.sock`. What follows
 it and is no address is the kernel, as in `dbgvmm run --gdb vmlinux`.
 
-exit status: the guest's own if it leaves through port f4h (isa-debug-exit), as QEMU's: (value << 1) | 1;
-  0 after power-off, reset, and a halt with interrupts off; {ExitStatus.USAGE} bad usage; {ExitStatus.UNUSABLE_FILE} a file that cannot be used;
-  {ExitStatus.UNSUPPORTED} a CPU mode that is not emulated; {ExitStatus.TRIPLE_FAULT} triple fault; {ExitStatus.LIMIT} --max-insns reached; {ExitStatus.INTERRUPTED} Ctrl-C, or ^A x.
-"""  # fmt: skip
+exit status: the guest's own if it leaves through port f4h (isa-debug-exit), as QEMU's: (value << 1) | 1; else
+{"".join(f"  {number:<4} {meaning}{chr(10)}" for number, meaning in STATUS_MEANINGS.items())}"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def memory_size(text: str) -> int:
-    """"256M" as bytes. Raises argparse.ArgumentTypeError."""
+    """ "256M" as bytes. Raises argparse.ArgumentTypeError."""
     match = _MEMORY.fullmatch(text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no memory size: give a number with K, M or G, for instance 256M")
@@ -46,18 +44,22 @@ def memory_size(text: str) -> int:
     if size % 4096:
         raise argparse.ArgumentTypeError(f"{text!r} is not a multiple of the page size, 4K")
     if not _LEAST_MEMORY <= size <= MONITOR_PA:
-        raise argparse.ArgumentTypeError(f"{text!r} is out of range: from {_LEAST_MEMORY >> 20}M to {MONITOR_PA >> 30}G")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is out of range: from {_LEAST_MEMORY >> 20}M to {MONITOR_PA >> 30}G"
+        )
     return size
 
 
 def instruction_count(text: str) -> int:
-    """"1_000_000" as a number above 0. Raises argparse.ArgumentTypeError."""
+    """ "1_000_000" as a number above 0. Raises argparse.ArgumentTypeError."""
     try:
         count = int(text)
     except ValueError:
         count = 0
     if not 0 < count < 1 << 62:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of instructions: give one above 0, for instance 1_000_000")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of instructions: give one above 0, for instance 1_000_000"
+        )
     return count
 
 
@@ -67,7 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dbgvmm {VERSION}")
     commands = parser.add_subparsers(dest="action", required=True, metavar="{run,demo}", parser_class=_Parser)
     run = commands.add_parser(
-        "run", help="boot a kernel", description="Boot KERNEL: a Linux bzImage, a Multiboot or PVH kernel, or a 64-bit ELF.",
+        "run",
+        help="boot a kernel",
+        description="Boot KERNEL: a Linux bzImage, a Multiboot or PVH kernel, or a 64-bit ELF.",
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     _add_run_arguments(run)

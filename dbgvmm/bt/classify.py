@@ -25,8 +25,9 @@ PUSHF: Final = 11
 INVALID: Final = 12
 PAUSE: Final = 13
 RDTSC: Final = 14
+WIDE_EXCHANGE: Final = 15
 
-STRAIGHT: Final = frozenset((IDENT, PUSHF, POPF, STI, PAUSE, RDTSC))
+STRAIGHT: Final = frozenset((IDENT, PUSHF, POPF, STI, PAUSE, RDTSC, WIDE_EXCHANGE))
 """Classes that do not end a unit."""
 
 CALLOUT_MNEMONICS: Final = frozenset(
@@ -62,6 +63,8 @@ def _classify(instruction: Instruction) -> int:
         return INVALID
     if mnemonic == Mnemonic.PAUSE:
         return PAUSE
+    if mnemonic in (Mnemonic.CMPXCHG8B, Mnemonic.CMPXCHG16B):
+        return WIDE_EXCHANGE
     if mnemonic == Mnemonic.RDTSC:
         return RDTSC
     if mnemonic in CALLOUT_MNEMONICS or code in _SEGMENT_WRITES or code in _CONTROL_MOVES:

@@ -116,7 +116,7 @@ class Translator:
             if breakpoints and decoded and instruction.ip in breakpoints:
                 break
             decoded.append((instruction, kind))
-            if kind != cls.IDENT and (kind not in cls.STRAIGHT or precise and kind != cls.PAUSE):
+            if kind != cls.IDENT and (kind not in cls.STRAIGHT or precise and kind in _CALLOUTS_WHEN_PRECISE):
                 break
             if len(decoded) >= limit:
                 break
@@ -424,6 +424,14 @@ class _Emission:
         """A nop: the engine would leave its inner loop for it, in case another CPU waits."""
         self.code += b"\x90"
 
+    def emit_wide_exchange(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
+        """The engine's cmpxchg8b/16b keeps the other flags only if they were computed in an earlier block: end it."""
+        self.code += b"\xeb\x00"
+        if instruction.is_ip_rel_memory_operand:
+            self.rip_relative(instruction, raw, guest, number)
+        else:
+            self.code += raw
+
     def emit_rdtsc(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
         """TSC_BASE - (BUDGET + what this unit has counted ahead) * ticks per instruction, without touching flags.
 
@@ -488,6 +496,7 @@ _EMITTERS = {
     cls.PUSHF: _Emission.emit_pushf,
     cls.PAUSE: _Emission.emit_pause,
     cls.RDTSC: _Emission.emit_rdtsc,
+    cls.WIDE_EXCHANGE: _Emission.emit_wide_exchange,
 }
 _CALLOUTS_WHEN_PRECISE = frozenset((cls.POPF, cls.RDTSC))
 """Unit code pages are passed as `CodePage`; see units.py."""

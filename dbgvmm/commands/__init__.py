@@ -1,11 +1,11 @@
 """Commands: one typed function each, for the REPL, for gdb's `monitor` and for Python.
 
-    from dbgvmm.commands import Session, command_table
-    session = Session(machine)
-    print(command_table().execute(session, "info registers"))     # as typed
+from dbgvmm.commands import Session, command_table
+session = Session(machine)
+print(command_table().execute(session, "info registers"))     # as typed
 
-    from dbgvmm.commands.registers import info_registers
-    print(hex(info_registers(session).rip))                       # as called
+from dbgvmm.commands.registers import info_registers
+print(hex(info_registers(session).rip))                       # as called
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def delete(session: Session, *number: Count) -> str:
             raise CommandError(f"there is no breakpoint {one}: `info breakpoints` lists them")
     for one in dict.fromkeys(chosen):
         session.machine.breakpoints.remove(session.breakpoints.pop(one))
-    return f"{len(set(chosen))} removed"
+    removed = len(set(chosen))
+    return f"{removed} breakpoint{'' if removed == 1 else 's'} removed"
 
 
 @command("info breakpoints", aliases=("info b",))

@@ -10,7 +10,9 @@ def columns(rows: Iterable[Sequence[object]], header: Sequence[str] = (), right:
     lines = [[str(cell) for cell in row] for row in rows]
     if header:
         lines.insert(0, list(header))
-    widths = [max(len(line[index]) for line in lines if index < len(line)) for index in range(max(map(len, lines), default=0))]
+    widths = [
+        max(len(line[index]) for line in lines if index < len(line)) for index in range(max(map(len, lines), default=0))
+    ]
     to_the_right = frozenset(right)
     return "\n".join(
         "  ".join(

@@ -48,9 +48,8 @@ class PicReport:
         ready = "ready" if chip.init_step == InitStep.READY else "not initialised"
         if chip.auto_eoi:
             ready += ", automatic EOI"
-        return (
-            name, f"{chip.vector_base:02x}h", f"{irr:08b}", f"{chip.isr:08b}", f"{chip.imr:08b}", f"{chip.elcr:08b}", ready,
-        )  # fmt: skip
+        masks = (f"{mask:08b}" for mask in (irr, chip.isr, chip.imr, chip.elcr))
+        return (name, f"{chip.vector_base:02x}h", *masks, ready)
 
 
 @dataclass(frozen=True)

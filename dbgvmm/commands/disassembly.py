@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 import capstone  # type: ignore[import-untyped]  # it has no type information
 from iced_x86 import Mnemonic
 
+from dbgvmm.bt import tcdata
 from dbgvmm.bt.cache import TranslationCache
 from dbgvmm.bt.translator import EXIT
 from dbgvmm.bt.units import CALLOUT, FIX_SPILL, Site, TranslationUnit
@@ -19,12 +21,22 @@ from dbgvmm.commands.sites import describe_site, find_unit
 from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import GPR, MASK32, MASK64
 from dbgvmm.cpu.state import Mode
-from dbgvmm.hardware.layout import PAGE_SIZE, TC_OFFSET, TC_VA
+from dbgvmm.hardware.layout import DATA_VA, PAGE_SIZE, TC_OFFSET, TC_VA, USER_DATA_VA
 from dbgvmm.mmu.linear import NotMapped
 
 _LONGEST: Final = 15
 _TEN: Final = Count(10)
-_POPF = frozenset((Mnemonic.POPF, Mnemonic.POPFD, Mnemonic.POPFQ))
+_RIP_RELATIVE: Final = re.compile(r"\[rip ([-+]) (0x[0-9a-f]+|\d+)\]")
+_DATA_WORDS: Final = {
+    tcdata.BUDGET: "budget",
+    tcdata.SPILL_RAX: "saved rax",
+    tcdata.SPILL_RCX: "saved rcx",
+    tcdata.SPILL_ANY: "saved register",
+    tcdata.PENDING: "pending",
+    tcdata.TSC_BASE: "TSC base",
+    tcdata.VIRTUAL_IOPL: "IOPL",
+}
+_POPF: Final = frozenset((Mnemonic.POPF, Mnemonic.POPFD, Mnemonic.POPFQ))
 _MODES = {
     Mode.LONG64: capstone.CS_MODE_64,
     Mode.PROTECTED32: capstone.CS_MODE_32,
@@ -183,7 +195,8 @@ def disassemble_tc(session: Session, address: Address | None = None) -> Translat
     for at, raw, mnemonic, operands in _decode(decoder, code, unit.tc_start, 0):
         mark = unit.mark_at(at)
         note = _note(session, machine.cache.sites.get(at + len(raw)), mark.fix, unit, at)
-        line = TranslatedLine(at, raw, f"{mnemonic} {operands}".rstrip(), note)
+        text = _with_names(f"{mnemonic} {operands}".rstrip(), at + len(raw))
+        line = TranslatedLine(at, raw, text, note)
         (stubs if at >= first_stub else pairs.setdefault(mark.guest_offset, [])).append(line)
     offsets = [line.address - unit.guest_rip & MASK64 for line in guest]
     # A mark behind the last instruction belongs to it: what is left to do once it has retired.
@@ -192,6 +205,16 @@ def disassemble_tc(session: Session, address: Address | None = None) -> Translat
         for at, line in zip(offsets, guest, strict=True)
     ]
     return Translation(f"{unit}, {'user' if unit.page.user else 'kernel'}", tuple(shown), tuple(stubs))
+
+
+def _with_names(text: str, behind: int) -> str:
+    """RIP-relative operands in the TC's data page by the names of their words."""
+    match = _RIP_RELATIVE.search(text)
+    if match is None:
+        return text
+    offset = behind + (int(match[2], 16) if match[1] == "+" else -int(match[2], 16)) - DATA_VA & MASK64
+    name = _DATA_WORDS.get(offset if offset < PAGE_SIZE else offset - (USER_DATA_VA - DATA_VA))
+    return text if name is None else f"{text[: match.start()]}[{name}]{text[match.end() :]}"
 
 
 def _owner(offsets: list[int], key: int) -> int:

@@ -2,8 +2,8 @@
 
     EXPR := TERM { (+ | -) TERM }          TERM := NUMBER | REGISTER | SYMBOL | * TERM | ( EXPR )
 
-NUMBER is decimal, or hexadecimal with 0x. A register may have a `$` in front, as in gdb. `*` reads the eight bytes at an
-address. Results are taken modulo 2^64.
+NUMBER is decimal, or hexadecimal with 0x. A register may have a `$` in front, as in gdb. `*` reads the eight bytes at
+an address. Results are taken modulo 2^64.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class _Parser:
 
     def _take(self) -> str:
         if not self.left:
-            raise CommandError(f"{self._text!r}: something is missing at the end: give a number, a register or a symbol")
+            raise CommandError(
+                f"{self._text!r}: something is missing at the end: give a number, a register or a symbol"
+            )
         return self.left.pop(0)
 
     def sum(self) -> int:
@@ -57,7 +59,7 @@ class _Parser:
             return self._read(self.term() & MASK64)
         if token == "(":
             value = self.sum()
-            if self._take() != ")":
+            if not self.left or self._take() != ")":
                 raise CommandError(f"{self._text!r}: a ')' is missing")
             return value
         if token in ("+", ")"):

@@ -21,10 +21,11 @@ from dbgvmm.mmu.inspect import ShadowTranslation, shadow_walk
 from dbgvmm.mmu.trace import CODE, TABLE
 
 _MNEMONICS: Final = {
-    number: name.lower() for name, number in vars(iced_x86.Mnemonic).items() if name.isupper() and isinstance(number, int)
+    number: name.lower()
+    for name, number in vars(iced_x86.Mnemonic).items()
+    if name.isupper() and isinstance(number, int)
 }
 _SHADOW_LEVELS: Final = ("PML5E", "PML4E", "PDPTE", "PDE", "PTE")
-_RUN_GAP: Final = 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class ShadowReport:
 
     def __str__(self) -> str:
         if self.found is None:
-            return f"root {self.root:#x}: {self.va:#x} is not in the shadow: the next access is a hidden or a true fault"
+            return (
+                f"root {self.root:#x}: {self.va:#x} is not in the shadow: the next access is a hidden or a true fault"
+            )
         rows = [
             (name, f"{entry:016x}", entry_words(entry))
             for name, entry in zip(_SHADOW_LEVELS, self.found.entries, strict=True)
@@ -105,14 +108,15 @@ class TraceReport:
     def __str__(self) -> str:
         if not self.frames:
             return "no frame is traced"
-        rows = []
-        run: list[int] = []
+        rows: list[tuple[str, str, str]] = []
+        first = last = -1
         for frame in [*sorted(self.frames), -1]:
-            if run and (frame != run[-1] + _RUN_GAP or self.frames[frame] != self.frames[run[0]]):
-                rows.append((f"{run[0] << PAGE_SHIFT:#x} to {(run[-1] << PAGE_SHIFT) + PAGE_SIZE - 1:#x}", str(len(run)),
-                             self.frames[run[0]]))  # fmt: skip
-                run = []
-            run.append(frame)
+            if first >= 0 and (frame != last + 1 or self.frames[frame] != self.frames[first]):
+                end = (last << PAGE_SHIFT) + PAGE_SIZE - 1
+                rows.append((f"{first << PAGE_SHIFT:#x} to {end:#x}", str(last - first + 1), self.frames[first]))
+                first = frame
+            first = frame if first < 0 else first
+            last = frame
         return columns(rows, ("physical", "frames", "why"))
 
 
@@ -138,7 +142,8 @@ def _tally(title: str, counts: dict[str, int]) -> Tally:
 def info_tu(session: Session, address: Address | None = None) -> UnitReport:
     """Show the translation unit at ADDRESS (the next instruction).
 
-    ADDRESS is a guest address or one in the TC. Shown are its exits, whether they are chained, and which units are chained to it; `disassemble tc` shows the code.
+    ADDRESS is a guest address or one in the TC. Shown are the unit's exits, whether they are chained, and which units
+    are chained to it; `disassemble tc` shows the code.
     """
     machine = session.machine
     unit = find_unit(session, machine.cpu.rip if address is None else address)

@@ -45,7 +45,9 @@ class MemoryUnits:
     names: tuple[str, ...]
 
     def __str__(self) -> str:
-        per_line = 1 if self.letter == "a" else 16 // self.size if self.letter not in "dut" else 16 // self.size // 2 or 1
+        per_line = (
+            1 if self.letter == "a" else 16 // self.size if self.letter not in "dut" else 16 // self.size // 2 or 1
+        )
         texts = [_shown(value, self.size, self.letter) for value in self.values]
         if self.letter == "a":
             texts = list(self.names)
@@ -95,7 +97,13 @@ class Translation:
 
     def __str__(self) -> str:
         rows = [
-            (level.name, f"[{level.index}]", f"at {level.entry_gpa:#x}", f"{level.entry:016x}", entry_words(level.entry))
+            (
+                level.name,
+                f"[{level.index}]",
+                f"at {level.entry_gpa:#x}",
+                f"{level.entry:016x}",
+                entry_words(level.entry),
+            )
             for level in self.levels
         ]
         if self.gpa is None:
@@ -179,9 +187,7 @@ def xp(session: Session, fmt: Format, address: Address | None = None) -> MemoryU
     return _examine(session, fmt, address, _physical(session))
 
 
-def _examine(
-    session: Session, fmt: Format, address: int | None, read: Reader
-) -> MemoryUnits | MemoryStrings | Listing:
+def _examine(session: Session, fmt: Format, address: int | None, read: Reader) -> MemoryUnits | MemoryStrings | Listing:
     repeat, letter, size_letter = _parse_format(fmt, session.examined_format)
     start = session.examined_to if address is None else address
     session.examined_format = letter, size_letter
@@ -231,7 +237,9 @@ def _parse_format(fmt: str, last: tuple[str, str]) -> tuple[int, str, str]:
         elif item in _LETTERS:
             letter = item
         else:
-            raise CommandError(f"{item!r} is no letter of a format: use one of {''.join(sorted(_LETTERS))} and one of bhwg")
+            raise CommandError(
+                f"{item!r} is no letter of a format: use one of {''.join(sorted(_LETTERS))} and one of bhwg"
+            )
     if letter == "a" and not sized:
         size = "g"
     if letter == "c" and not sized:
@@ -251,7 +259,8 @@ def peek(session: Session, address: Address, length: Count = _PEEKED) -> MemoryB
 def poke(session: Session, fmt: Format, address: Address, *value: Value) -> str:
     """Write VALUEs to a linear ADDRESS.
 
-    poke/b, poke/h, poke/w and poke/g say how many bytes each has: 1, 2, 4, 8 (8, if not said). Read-only pages are written too, and translations of code that changes are thrown away.
+    poke/b, poke/h, poke/w and poke/g say how many bytes each has: 1, 2, 4, 8 (8, if not said). Read-only pages are
+    written too, and translations of code that changes are thrown away.
     """
     data = _poked(fmt, value)
     try:

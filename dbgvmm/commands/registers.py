@@ -27,7 +27,9 @@ class GeneralRegisters:
 
     def __str__(self) -> str:
         names = list(self.values)
-        rows = [[f"{name:<3} {self.values[name]:016x}" for name in names[at : at + 4]] for at in range(0, len(names), 4)]
+        rows = [
+            [f"{name:<3} {self.values[name]:016x}" for name in names[at : at + 4]] for at in range(0, len(names), 4)
+        ]
         return (
             f"{columns(rows)}\n"
             f"rip {self.rip:016x} {self.place}\n"
@@ -119,8 +121,8 @@ def _extended(value: int) -> float:
 def set_register(session: Session, register: RegisterName, value: Value) -> NamedValue:
     """Set REGISTER to VALUE.
 
-    Any that `info registers`, `info control` and `info fpu` show, and fs_base, gs_base and k_gs_base. What the CPU would
-    refuse with #GP is refused here too.
+    Any that `info registers`, `info control` and `info fpu` show (but no debug register), and fs_base, gs_base and
+    k_gs_base. What the CPU would refuse with #GP is refused here too.
     """
     try:
         write_register(session.machine, register, value)

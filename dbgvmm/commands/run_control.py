@@ -83,7 +83,8 @@ def nexti(session: Session) -> StopReport:
 def until(session: Session, where: str) -> StopReport:
     """Run until WHERE: an address, or a moment in instructions.
 
-    `#N` is the moment after N instructions since power-on, `+N` that after N more. Other breakpoints stop the guest too.
+    `#N` is the moment after N instructions since power-on, `+N` that after N more. Other breakpoints stop the guest
+    too.
     """
     machine = session.machine
     if not where.startswith(("#", "+")):

@@ -17,9 +17,7 @@ from dbgvmm.cpu.descriptors import attributes_of, base_of, limit_of
 from dbgvmm.cpu.faults import GuestFault
 from dbgvmm.mmu.linear import NotMapped
 
-_SYSTEM_TYPES = {
-    value: name.replace("_", " ").lower() for name, value in vars(SystemType).items() if name.isupper()
-}
+_SYSTEM_TYPES = {value: name.replace("_", " ").lower() for name, value in vars(SystemType).items() if name.isupper()}
 _WIDE_TYPES = frozenset((SystemType.LDT, SystemType.TSS_AVAILABLE, SystemType.TSS_BUSY, SystemType.CALL_GATE))
 _GATE_TYPES = frozenset((SystemType.INTERRUPT_GATE, SystemType.TRAP_GATE, SystemType.TASK_GATE))
 _MOST_GDT_ENTRIES = 64
@@ -69,7 +67,9 @@ class Gates:
     lines: tuple[GateLine, ...]
 
     def __str__(self) -> str:
-        rows = [(f"{line.vector:02x}", line.name, f"{line.selector:04x}", line.place, line.words) for line in self.lines]
+        rows = [
+            (f"{line.vector:02x}", line.name, f"{line.selector:04x}", line.place, line.words) for line in self.lines
+        ]
         return f"{self.title}\n{columns(rows, ('vector', '', 'selector', 'handler', 'gate'))}"
 
 
@@ -184,4 +184,3 @@ def info_unknown_msrs(session: Session) -> NamedValues | str:
     if not unknown:
         return "the guest used no unknown MSR"
     return NamedValues(tuple(NamedValue(f"{index:08x}", unknown[index], "tries") for index in sorted(unknown)))
-

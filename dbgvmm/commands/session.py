@@ -39,6 +39,6 @@ class Session:
         return self._run(steps=steps, max_count=max_count)
 
     def name(self, address: int) -> str:
-        """"0x106000 <kmain>", or the number alone for an address without a symbol."""
+        """ "0x106000 <kmain>", or the number alone for an address without a symbol."""
         symbol = self.symbols.describe(address)
         return f"{address:#x} <{symbol}>" if symbol else f"{address:#x}"

@@ -29,7 +29,7 @@ SITE_MEANINGS: Final = {
 
 
 def describe_site(session: Session, site: Site) -> str:
-    """"edge to 0x1000 <f>, linked" and the like."""
+    """ "edge to 0x1000 <f>, linked" and the like."""
     kind = SITE_KINDS[site.kind]
     if isinstance(site, Edge):
         state = "linked" if site.target is not None else "not linked" if site.linkable else "always leaves"

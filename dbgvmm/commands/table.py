@@ -192,7 +192,9 @@ class CommandTable:
                 raise CommandError(f"{' '.join(words[:length])!r} could be {', '.join(sorted(found))}")
         continuations = sorted({name[1] for name in self._names if len(name) > 1 and name[0].startswith(words[0])})
         if continuations:
-            raise CommandError(f"{' '.join(words[:2])!r} is not a command; {words[0]} goes with {', '.join(continuations)}")
+            raise CommandError(
+                f"{' '.join(words[:2])!r} is not a command; {words[0]} goes with {', '.join(continuations)}"
+            )
         raise CommandError(f"there is no command {words[0]!r}: `help` lists them")
 
     def _shortened(self, words: Sequence[str]) -> dict[str, AnyCommand]:

@@ -110,10 +110,13 @@ class GdbServer:
 
     # -- while it stands still
 
-    def wait_for_debugger(self) -> None:
-        """Block until a debugger connects."""
+    def wait_for_debugger(self, seconds: float | None = None) -> bool:
+        """Block until a debugger connects, for `seconds` at most (None: for ever). Whether one is there."""
         while self._stub is None:
-            self._take_events(None)
+            self._take_events(seconds)
+            if seconds is not None:
+                break
+        return self.attached
 
     def serve(self) -> None:
         """Serve until the debugger resumes the machine. Returns at once if there is none, or when it is gone."""
@@ -141,14 +144,14 @@ class GdbServer:
                 self._stub = Stub(self._target)
             case Received(data) if self._stub is not None:
                 self._listener.send(self._stub.feed(data))
-            case Disconnected(reason) if self._stub is not None:
+            case Disconnected() if self._stub is not None:
                 self._stub.close()
-                self._say(f"gdb is gone: {reason}")
 
     def _leave(self) -> None:
         """The debugger is gone: nothing of it may stay."""
         if self._stub is not None:
             self._stub = None
+            self._say("gdb has let go")
             self._target.drop_breakpoints()
             self.killed = self.killed or self._target.killed
             self._listener.disconnect()

@@ -73,7 +73,7 @@ class GdbTarget:
         return self._reason
 
     def note_stop(self, stop: Stop | None) -> StopReason:
-        """Take in a stop of the machine (None: it stopped for the debugger, or has not run yet); the reason to report."""
+        """Take in a stop of the machine (None: it has not run yet); the reason to report."""
         self._reason = Signalled(Signal.TRAP) if stop is None else self._as_reason(stop)
         self.interrupted = False
         return self._reason

@@ -58,7 +58,9 @@ def _selector(index: int) -> RegisterRow:
 
     def write(machine: Machine, value: int) -> None:
         if value != machine.cpu.segs[index].selector:
-            raise RegisterError(f"{name} can only be loaded by the guest: a selector without its descriptor is half a state")
+            raise RegisterError(
+                f"{name} can only be loaded by the guest: a selector without its descriptor is half a state"
+            )
 
     return RegisterRow(name, 32, lambda machine: machine.cpu.segs[index].selector, write)
 
@@ -148,8 +150,7 @@ SYSTEM: Final = (
     _msr("k_gs_base", "kernel_gs_base", MSR.KERNEL_GS_BASE),
 )
 REGISTERS: Final = {
-    row.name: row
-    for row in (*GENERAL, RIP, EFLAGS, *SELECTORS, *X87, *X87_CONTROL, *XMM, MXCSR, *BASES, *SYSTEM)
+    row.name: row for row in (*GENERAL, RIP, EFLAGS, *SELECTORS, *X87, *X87_CONTROL, *XMM, MXCSR, *BASES, *SYSTEM)
 }
 """Every register by name."""
 assert {*FPU_REGISTERS} <= {*REGISTERS}

@@ -32,7 +32,7 @@ class SymbolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """One symbol. `end`: the first address that no longer belongs to it; `kind`: "code", "data", "label", "absolute"."""
+    """One symbol. end: the first address that no longer belongs to it. kind: "code", "data", "label" or "absolute"."""
 
     name: str
     address: int
@@ -76,7 +76,7 @@ class SymbolTable:
         return (symbol, address - symbol.address) if address < symbol.end or address == symbol.address else None
 
     def describe(self, address: int) -> str:
-        """"kmain+0x10" or "kmain"; "" for an address without a symbol."""
+        """ "kmain+0x10" or "kmain"; "" for an address without a symbol."""
         found = self.at(address)
         if found is None:
             return ""
@@ -101,7 +101,9 @@ def load_symbols(path: Path) -> SymbolTable:
         raise SymbolError(f"symbols {path}: a damaged ELF file ({error}): give another file") from error
     symbols = list(_map_symbols(text, path))
     if not symbols:
-        raise SymbolError(f"symbols {path}: neither an ELF file nor a System.map: give vmlinux, KERNEL.elf or System.map")
+        raise SymbolError(
+            f"symbols {path}: neither an ELF file nor a System.map: give vmlinux, KERNEL.elf or System.map"
+        )
     return SymbolTable(symbols, str(path))
 
 
@@ -156,7 +158,9 @@ def _map_symbols(text: str, path: Path) -> Iterator[Symbol]:
         if match is not None:
             entries.append((int(match[1], 16), match[2], match[3]))
         elif line.strip():
-            raise SymbolError(f"symbols {path}: neither an ELF file nor a System.map: give vmlinux, KERNEL.elf or System.map")
+            raise SymbolError(
+                f"symbols {path}: neither an ELF file nor a System.map: give vmlinux, KERNEL.elf or System.map"
+            )
     starts = sorted({address for address, letter, _ in entries if letter not in "aA"})
     for address, letter, name in entries:
         if letter in "aA":
