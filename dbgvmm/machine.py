@@ -12,6 +12,7 @@ This is the public Python API::
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -214,6 +215,8 @@ class Machine:
         self._max_count = max_count
         self.dispatcher.ignore_breakpoint = True
         self._schedule()
+        collecting = gc.isenabled()
+        gc.disable()  # units refer to each other in circles that only a flush unties: a collector finds nothing here
         try:
             if steps is None or steps > 0:
                 self.dispatcher.run()
@@ -223,6 +226,9 @@ class Machine:
             self._pending_stop = Stop(StopKind.TRIPLE_FAULT, str(fault))
         except UnsupportedState as fault:
             self._pending_stop = Stop(StopKind.UNSUPPORTED, str(fault))
+        finally:
+            if collecting:
+                gc.enable()
         self.seconds_total += perf_counter() - started
         self._synchronise_clock()
         stop = self._pending_stop or Stop(StopKind.INTERRUPT, "interrupted")

@@ -40,6 +40,7 @@ from dbgvmm.cpu.bits import DR6, RFLAGS, PageFaultError, Vector
 from dbgvmm.cpu.exceptions import deliver_fault
 from dbgvmm.cpu.faults import GuestFault, TripleFault
 from dbgvmm.cpu.interrupts import deliver_external
+from dbgvmm.cpu.same_level import SameLevelReturn
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.hardware.engine import Engine, EngineError
 from dbgvmm.hardware.layout import (
@@ -80,6 +81,7 @@ class Dispatcher:
         self.sync = sync
         self.callouts = callouts
         self.stepper = Stepper(self)
+        self.same_level = SameLevelReturn()
         self._context = engine.context
         self._q = engine.context.q
         self._rip = engine.context.rip_q
@@ -255,10 +257,26 @@ class Dispatcher:
         mnemonic = instruction.mnemonic
         counts = self.callout_counts
         counts[mnemonic] = counts.get(mnemonic, 0) + 1
-        if mnemonic not in SIMPLE or not self._execute_simply(instruction, site):
+        if mnemonic == Mnemonic.IRETQ and self._return_to_same_level():
+            pass
+        elif mnemonic not in SIMPLE or not self._execute_simply(instruction, site):
             self.sync.load_flags()
             self.execute(instruction, site.next_rip)
         self.seconds_callouts += perf_counter() - start
+
+    def _return_to_same_level(self) -> bool:
+        """The short way for an IRETQ that changes neither CS nor SS, as kernels do after interrupts and to serialise."""
+        cpu = self.cpu
+        if cpu.cpl or self.trap_after or self.open_pages:
+            return False
+        frame = self.same_level.pop(cpu, self.memory)
+        if frame is None:
+            return False
+        cpu.rip, cpu.rflags, cpu.gpr[4] = frame
+        cpu.nmi_blocked = cpu.interrupt_shadow = False
+        self.update_pending()
+        self.resume()
+        return True
 
     def _execute_simply(self, instruction: Instruction, site: Site) -> bool:
         """The short way for instructions that leave RFLAGS alone: no flags are moved. False: nothing was done yet."""

@@ -65,8 +65,12 @@ class StateSync:
         """Segments, CPL and mode into the context."""
         self.segments_dirty = False
         cpu, context = self.cpu, self._context
-        for index, segment in enumerate(cpu.segs):
-            context.set_segment(index, segment.selector, segment.base, segment.limit, segment.attributes << 8)
+        q, at = context.q, context.segment_q(0)
+        for segment in cpu.segs:  # ContextView.set_segment, written out: a system call comes through here twice
+            q[at] = segment.selector
+            q[at + 1] = segment.base
+            q[at + 2] = segment.limit | segment.attributes << 40
+            at += 3
         hflags = context.d[context.hflags_d] & _KEEP
         self._store_mode(hflags | (3 if cpu.cpl == 3 else 1))
 

@@ -175,7 +175,7 @@ def _why_not(session: Session, address: int) -> str:
 
 @command("disassemble tc", aliases=("disas tc",))
 def disassemble_tc(session: Session, address: Address | None = None) -> Translation:
-    """Show the translation unit at ADDRESS (the next instruction), guest code and translation side by side.
+    """Show the translation unit at ADDRESS (the next instruction) beside its guest code.
 
     ADDRESS is a guest address or one in the TC. A note says what an exit is for, and which registers are spilled there.
     """
