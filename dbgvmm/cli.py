@@ -6,11 +6,12 @@ import argparse
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 
 from dbgvmm.boot.state import BootError
-from dbgvmm.commands import QuitRequest, Session, command_table
+from dbgvmm.commands import Session, command_table
 from dbgvmm.commands.monitor import Monitor
 from dbgvmm.debug.gdb_server import GdbServer
 from dbgvmm.debug.stops import Stop, StopKind
@@ -22,7 +23,7 @@ from dbgvmm.machine import Machine, MachineConfig
 from dbgvmm.options import parse_arguments
 from dbgvmm.outside import Outside
 from dbgvmm.repl import PlainReader, ReplLoop, TerminalReader
-from dbgvmm.supervisor import Repl, ScriptError, Supervisor
+from dbgvmm.supervisor import Repl, Script, ScriptError, Supervisor
 from gdbstub import TransportError
 
 
@@ -59,57 +60,59 @@ def say(text: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """`dbgvmm run`. Raises Refused."""
     check_writable(options.stats)
+    script = read_script(options.command)
     machine = boot(options)
     symbols = find_symbols(options.symbols, options.kernel, machine)
     keys = LateKeys()
-    serial = open_serial_line(options, keys)
-    try:
+    with ExitStack() as resources:
+        serial = open_serial_line(options, keys)
+        resources.callback(serial.close)
         gdb = open_gdb(options.gdb, machine, symbols)
-    except Refused:
-        serial.close()
-        raise
-    outside = Outside(machine, serial, gdb)
-    supervisor = Supervisor(
-        machine, command_table(), outside, gdb,
-        max_count=options.max_insns, restart_on_reset=options.on_reset == "restart",
-    )  # fmt: skip
-    keys.supervisor = supervisor
-    supervisor.session.symbols = symbols
-    supervisor.repl_wanted = options.repl
-    supervisor.make_repl = lambda: make_repl(supervisor)
-    announce(options, outside, gdb)
-    started = perf_counter()
-    try:
-        stop, status = supervise(supervisor, options)
-    finally:
-        outside.close()
-    seconds = perf_counter() - started
+        if gdb is not None:
+            resources.callback(gdb.close)
+        outside = Outside(machine, serial, gdb)
+        supervisor = Supervisor(
+            machine, command_table(), outside, gdb,
+            max_count=options.max_insns, restart_on_reset=options.on_reset == "restart",
+        )  # fmt: skip
+        keys.supervisor = supervisor
+        supervisor.session.symbols = symbols
+        supervisor.repl_wanted = options.repl
+        supervisor.make_repl = lambda: make_repl(supervisor)
+        announce(options, outside, gdb)
+        started = perf_counter()
+        stop = supervise(supervisor, script, options.wait)
+        seconds = perf_counter() - started
     if not outside.at_line_start and sys.stdout.isatty():
         print(flush=True)
     text = stop.text if stop is not None else "left before the guest ran"
     say(f"{text}, after {machine.count:,} instructions and {seconds:.2f} s")
+    left_by_choice = supervisor.repl_wanted and stop is not None and not stop.kind.final and not supervisor.left
+    status = ExitStatus.OK if left_by_choice else status_of(stop)
     write_stats(options.stats, machine, stop, status, seconds)
     return status
 
 
-def supervise(supervisor: Supervisor, options: argparse.Namespace) -> tuple[Stop | None, int]:
-    """Run commands of the file, then the guest: the last stop, and the exit status."""
+def supervise(supervisor: Supervisor, script: Script | None, wait: bool) -> Stop | None:
+    """Run to the end: the last stop. Raises Refused."""
     try:
-        if options.command is not None:
-            supervisor.run_file(options.command)
-        stop = supervisor.main(wait=options.wait)
-    except QuitRequest:
-        stop = supervisor.machine.last_stop
+        return supervisor.main(script, wait=wait)
     except ScriptError as error:
         raise Refused(str(error), ExitStatus.USAGE) from error
-    except OSError as error:
-        raise Refused(f"commands {options.command}: {error.strerror or error}", ExitStatus.UNUSABLE_FILE) from error
-    except UnicodeDecodeError as error:
-        raise Refused(f"commands {options.command}: not a text file", ExitStatus.UNUSABLE_FILE) from error
     except SerialError as error:
         raise Refused(str(error), ExitStatus.UNUSABLE_FILE) from error
-    left_by_choice = supervisor.repl_wanted and stop is not None and not stop.kind.final
-    return stop, ExitStatus.OK if left_by_choice else status_of(stop)
+
+
+def read_script(path: Path | None) -> Script | None:
+    """The file of commands. Raises Refused."""
+    if path is None:
+        return None
+    try:
+        return Script(str(path), tuple(path.read_text().splitlines()))
+    except OSError as error:
+        raise Refused(f"commands {path}: {error.strerror}", ExitStatus.UNUSABLE_FILE) from error
+    except UnicodeDecodeError as error:
+        raise Refused(f"commands {path}: not a text file", ExitStatus.UNUSABLE_FILE) from error
 
 
 def boot(options: argparse.Namespace) -> Machine:
@@ -197,7 +200,10 @@ def make_repl(supervisor: Supervisor) -> Repl:
     """The REPL for what standard input is."""
     gdb, session, table = supervisor.gdb, supervisor.session, supervisor.table
     filenos = gdb.filenos if gdb is not None else tuple
-    taken = (lambda: gdb.wants_machine) if gdb is not None else (lambda: False)
+
+    def taken() -> bool:
+        return supervisor.left or (gdb is not None and gdb.wants_machine)
+
     if sys.stdin.isatty():
         return ReplLoop(session, table, TerminalReader(session, table, filenos), taken)
     return ReplLoop(session, table, PlainReader(sys.stdin.fileno(), filenos), taken)

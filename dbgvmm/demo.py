@@ -89,7 +89,9 @@ def _with_gdb(session: Session, gdb: str, with_symbols: Path) -> int:
         script = Path(directory) / "script"
         script.write_text(_gdb_script(socket))
         command = [gdb, "-nx", "-q", "-batch", "-x", str(script), str(with_symbols)]
-        print("This is the real gdb. By hand: `dbgvmm run --gdb --wait KERNEL`, then `target remote :1234`.\n", flush=True)
+        print(
+            "This is the real gdb. By hand: `dbgvmm run --gdb --wait KERNEL`, then `target remote :1234`.\n", flush=True
+        )
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         try:
             if not _wait_for(server, process):
@@ -101,7 +103,9 @@ def _with_gdb(session: Session, gdb: str, with_symbols: Path) -> int:
             outside.close()
             process.kill()
             process.wait()
-    print(f"\n# what the guest has printed on its serial line\n{printed.decode('ascii', 'replace').rstrip()}", flush=True)
+    print(
+        f"\n# what the guest has printed on its serial line\n{printed.decode('ascii', 'replace').rstrip()}", flush=True
+    )
     return ExitStatus.OK
 
 

@@ -63,7 +63,7 @@ class MachineConfig:
     memory: int = 256 << 20
     user: str = "bt"
     validate: str = "eager"
-    ns_per_insn: Fraction = Fraction(32)
+    ns_per_insn: Fraction = Fraction(10)
     rtc_epoch: int = 1_700_000_000
     cpu: tuple[str, ...] = ()
     tc_pages: int = TC_PAGES // 2

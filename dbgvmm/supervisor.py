@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from types import FrameType
 from typing import Final, Protocol
 
@@ -29,6 +29,14 @@ class Repl(Protocol):
 
     def interact(self) -> bool:
         """Take commands until the person leaves (True) or a debugger takes the machine (False)."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """Command lines of a file, and what to call it."""
+
+    name: str
+    lines: tuple[str, ...]
 
 
 class ScriptError(Exception):
@@ -62,15 +70,22 @@ class Supervisor:
 
     # -- the loop
 
-    def main(self, *, wait: bool = False) -> Stop | None:
-        """Serve whoever has the machine until the run is over. The last stop, None if nothing has run."""
+    def main(self, script: Script | None = None, *, wait: bool = False) -> Stop | None:
+        """Run a script, then serve whoever has the machine until the run is over.
+
+        wait: for a debugger, before that. Returns the last stop, None if nothing has run. Raises ScriptError.
+        """
         try:
             with self._signals():
+                if script is not None:
+                    self._run_script(script)
                 if wait and self.gdb is not None:
                     self.gdb.wait_for_debugger()
                 return self._loop()
         except KeyboardInterrupt:
             return Stop(StopKind.INTERRUPT, "interrupted")
+        except QuitRequest:
+            return self.machine.last_stop
 
     def _loop(self) -> Stop | None:
         machine, gdb = self.machine, self.gdb
@@ -83,7 +98,7 @@ class Supervisor:
             debugged = gdb is not None and gdb.attached
             if self.repl_wanted and not debugged and self.make_repl is not None:
                 repl = repl or self.make_repl()
-                if repl.interact():
+                if repl.interact() or self.left:
                     return machine.last_stop
                 continue
             stop = machine.last_stop
@@ -94,12 +109,20 @@ class Supervisor:
                 if gdb.stopped_for_debugger(stop):
                     continue
                 gdb.report(stop)
+            if stop.kind is StopKind.QUIT:
+                return stop
             if not (gdb is not None and gdb.attached) and not self.repl_wanted:
                 return stop
 
     @staticmethod
     def _is_end(stop: Stop) -> bool:
         return stop.kind.final or stop.kind in _ENDS
+
+    @property
+    def left(self) -> bool:
+        """The person has left from the keyboard while the guest ran."""
+        stop = self.machine.last_stop
+        return stop is not None and stop.kind is StopKind.QUIT
 
     # -- running
 
@@ -148,15 +171,11 @@ class Supervisor:
 
     # -- commands from files
 
-    def run_file(self, path: Path) -> None:
-        """Run the commands in a file. Raises ScriptError at the first that fails, OSError, QuitRequest."""
-        for number, line in enumerate(path.read_text().splitlines(), 1):
+    def _run_script(self, script: Script) -> None:
+        for number, line in enumerate(script.lines, 1):
             try:
                 result = self.table.execute(self.session, line)
             except CommandError as error:
-                raise ScriptError(f"{path}:{number}: {error}") from error
+                raise ScriptError(f"{script.name}:{number}: {error}") from error
             if result is not None:
                 print(result, flush=True)
-
-
-__all__ = ["QuitRequest", "Repl", "ScriptError", "Supervisor"]

@@ -179,6 +179,8 @@ class TranslationCache:
             page.precise[rip & 0xFFF, precise] = unit
         else:
             page.units[rip & 0xFFF] = unit
+        start = rip & 0xFFF
+        page.code_map |= ((1 << len(unit.guest_bytes)) - 1) << start
         self.units_made += 1
         return unit
 
@@ -311,9 +313,8 @@ class TranslationCache:
         return frame
 
     def _empty_lookup(self, frame: int, user: bool) -> None:
-        at = (frame - MONITOR_PA) >> 3
-        for i in range(at, at + 512):
-            self._words[i] = self.miss[user]
+        at = frame - MONITOR_PA
+        self._bytes[at : at + PAGE_SIZE] = self.miss[user].to_bytes(8, "little") * 512
 
     def _forget_slot(self, unit: TranslationUnit) -> None:
         if not unit.indirect_entry:
@@ -356,8 +357,11 @@ class TranslationCache:
         """Guest memory changed: kill the units made from these bytes. Returns how many."""
         frame = gpa >> PAGE_SHIFT
         killed = 0
+        written = ((1 << size) - 1) << (gpa & 0xFFF) if size < PAGE_SIZE else -1
         for page in self.by_frame.get(frame, ()):
             page.writes += 1
+            if len(page.pages) == 1 and not page.code_map & written:
+                continue
             for unit in [*page.units.values(), *page.precise.values()]:
                 start, remaining = unit.guest_rip & 0xFFF, len(unit.guest_bytes)
                 for _, page_frame in page.pages:

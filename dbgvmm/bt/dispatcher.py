@@ -162,7 +162,7 @@ class Dispatcher:
         unit = site.unit
         user = unit.page.user
         if not site.linkable:
-            self._signed[0] -= unit.length
+            self._signed[0] -= site.retired
             self._resume_at(target_rip)
             return
         if target_rip in self.cache.breakpoints or self.stop_requested:
@@ -220,7 +220,7 @@ class Dispatcher:
     def _on_pending(self, site: Site) -> None:
         """IF may have been set while an interrupt waits."""
         unit = site.unit
-        self._account(unit, site.retired)
+        self._account(unit, site.retired, site.retired > unit.count_index)
         cpu = self.cpu
         cpu.rip = site.next_rip
         instruction = site.instruction
@@ -236,9 +236,9 @@ class Dispatcher:
     def _on_break(self, site: Site) -> None:
         self._resume_at(site.guest_rip)
 
-    def _account(self, unit: TranslationUnit, retired: int) -> None:
-        """Make the count exact for a state after `retired` instructions of the unit."""
-        if retired >= unit.count_index:
+    def _account(self, unit: TranslationUnit, retired: int, counted: bool) -> None:
+        """Make the count exact for a state after `retired` instructions of the unit, which has counted itself or not."""
+        if counted:
             self._signed[0] += unit.length - retired
         else:
             self._signed[0] -= retired
@@ -250,7 +250,7 @@ class Dispatcher:
         cpu = self.cpu
         unit = site.unit
         if site.retired + 1 != unit.length or unit.count_index > unit.length:
-            self._account(unit, site.retired + 1)
+            self._account(unit, site.retired + 1, site.retired >= unit.count_index)
         cpu.rip = site.guest_rip
         instruction = site.instruction
         assert instruction is not None
@@ -269,7 +269,10 @@ class Dispatcher:
         cpu = self.cpu
         if cpu.cpl or self.trap_after or self.open_pages:
             return False
-        frame = self.same_level.pop(cpu, self.memory)
+        try:
+            frame = self.same_level.pop(cpu, self.memory)
+        except GuestFault:
+            return False  # the long way finds it again
         if frame is None:
             return False
         cpu.rip, cpu.rflags, cpu.gpr[4] = frame
@@ -472,7 +475,7 @@ class Dispatcher:
             if fix in (units.FIX_RCX, units.FIX_RAX | units.FIX_RCX):
                 gpr[1] = words[SPILL_RCX >> 3]
         if unit.length:
-            self._account(unit, mark.retired)
+            self._account(unit, mark.retired, unit.tc_start + mark.tc_offset >= unit.resume_at)
         self.cpu.rip = unit.guest_rip + mark.guest_offset & MASK64
 
     def deliver(self, fault: GuestFault) -> None:

@@ -32,6 +32,9 @@ from dbgvmm.hardware.layout import (
 )
 
 MAX_UNIT: int = 32
+"""Instructions in a unit, at most."""
+MAX_SIDE_EXITS: int = 3
+"""Forward conditional branches that a unit goes on behind."""
 EXIT = b"\xcd\x20"
 """`int 20h`: every exit site. The address behind it says which."""
 
@@ -102,6 +105,7 @@ class Translator:
         classes, learn = self.classifier.classes, self.classifier.learn
         decoded: list[tuple[Instruction, int]] = []
         start = unit.guest_rip
+        branches = 0
         decoder = Decoder(64, data, ip=start)
         for instruction in decoder:
             code = instruction.code
@@ -116,6 +120,11 @@ class Translator:
             if breakpoints and decoded and instruction.ip in breakpoints:
                 break
             decoded.append((instruction, kind))
+            if kind == cls.JCC and not precise and len(decoded) < limit and branches < MAX_SIDE_EXITS:
+                target = instruction.near_branch_target
+                if target > instruction.ip and target & ~0xFFF == start & ~0xFFF:
+                    branches += 1  # a forward branch: its fall-through is the likelier way
+                    continue
             if kind != cls.IDENT and (kind not in cls.STRAIGHT or precise and kind in _CALLOUTS_WHEN_PRECISE):
                 break
             if len(decoded) >= limit:
@@ -151,6 +160,7 @@ class _Emission:
         self.lookup = USER_LOOKUP_VA if user else KERNEL_LOOKUP_VA
         self.marks: list[Mark] = []
         self.stubs: list[tuple[int, Site]] = []
+        self.side_exits: list[tuple[int, Edge]] = []
         unit.tc_start = unit.entry = at
         unit.indirect_entry = 0
         unit.edges = []
@@ -185,9 +195,14 @@ class _Emission:
     # -- the count
 
     def _count_index(self, decoded: list[tuple[Instruction, int]]) -> int:
-        """The first instruction in front of which the flags are dead, or -1."""
+        """The first instruction in front of which the flags are dead, or -1.
+
+        It must come before any way out: a chain of exits that nothing checks could pass the deadline.
+        """
         kills = self.owner.classifier.kills_flags
         for index, (instruction, kind) in enumerate(decoded[: tcdata.MARGIN]):
+            if kind == cls.JCC:
+                return -1
             if (
                 kind == cls.IDENT
                 and kills[instruction.code]
@@ -228,7 +243,7 @@ class _Emission:
         unit.count_index = index
         if self.precise:
             # The monitor counts these: they run once or rarely, and always to their end or to a fault.
-            unit.count_index = 1 << 30
+            unit.count_index = unit.resume_at = 1 << 64
             index = -1
         start = unit.guest_rip
         code = self.code
@@ -252,13 +267,37 @@ class _Emission:
         unit.guest_bytes = data[:guest]
         if kind in cls.STRAIGHT and not (self.precise and kind in _CALLOUTS_WHEN_PRECISE):
             marks.append(Mark(len(code), guest, unit.length, 0))
-            self.edge(b"\xe9", start + guest & MASK64)
+            self.edge(b"\xe9", start + guest & MASK64, unit.length)
 
-    def edge(self, opcode: bytes, target: int) -> None:
-        """A direct way out: to the target's unit if there is one already, else to a stub."""
-        edge = Edge(self.unit, target, self.at + len(self.code) + len(opcode), not self.precise)
-        self.unit.edges.append(edge)
+    def edge(self, opcode: bytes, target: int, retired: int) -> None:
+        """A direct way out after `retired` instructions: to the target's unit if there is one already, else to a stub.
+
+        From the middle of a unit the way leads over a correction of the count, out of line.
+        """
+        unit = self.unit
+        edge = Edge(unit, target, not self.precise, retired)
+        unit.edges.append(edge)
+        if retired != unit.length and not self.precise:
+            self.side_exits.append((len(self.code) + len(opcode), edge))
+            self.code += opcode + b"\0\0\0\0"
+            return
+        edge.patch = self.at + len(self.code) + len(opcode)
         self.jump_to_stub(opcode, edge)
+
+    def _side_exit(self, position: int, edge: Edge) -> None:
+        """Count back what the unit counted ahead, flags untouched, and jump on."""
+        code, unit = self.code, self.unit
+        code[position : position + 4] = _I32.pack(len(code) - position - 4)
+        counted = unit.length if edge.retired > unit.count_index else 0
+        here = unit.length - 1
+        self.mark(0, here, 0)
+        self.data_ref(_STORE_RAX, tcdata.SPILL_RAX)
+        self.data_ref(_LOAD_RAX, tcdata.BUDGET)
+        code += b"\x48\x8d\x40" + bytes((counted - edge.retired & 0xFF,))
+        self.data_ref(_STORE_RAX, tcdata.BUDGET)
+        self.data_ref(_LOAD_RAX, tcdata.SPILL_RAX)
+        edge.patch = self.at + len(code) + 1
+        self.jump_to_stub(b"\xe9", edge)
 
     def rip_relative(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
         """An instruction with a RIP-relative operand, copied with the same address given absolutely."""
@@ -298,16 +337,18 @@ class _Emission:
     # -- one emitter per class
 
     def emit_jcc(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
-        self.edge(bytes((0x0F, 0x80 | instruction.condition_code - 1)), instruction.near_branch_target)
-        self.edge(b"\xe9", self.unit.guest_rip + guest + len(raw) & MASK64)
+        retired = number + 1
+        self.edge(bytes((0x0F, 0x80 | instruction.condition_code - 1)), instruction.near_branch_target, retired)
+        if retired == self.unit.length:
+            self.edge(b"\xe9", self.unit.guest_rip + guest + len(raw) & MASK64, retired)
 
     def emit_loop(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
         self.code += raw[:-1] + b"\x05"
-        self.edge(b"\xe9", self.unit.guest_rip + guest + len(raw) & MASK64)
-        self.edge(b"\xe9", instruction.near_branch_target)
+        self.edge(b"\xe9", self.unit.guest_rip + guest + len(raw) & MASK64, number + 1)
+        self.edge(b"\xe9", instruction.near_branch_target, number + 1)
 
     def emit_jmp(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
-        self.edge(b"\xe9", instruction.near_branch_target)
+        self.edge(b"\xe9", instruction.near_branch_target, number + 1)
 
     def push_return(self, address: int) -> None:
         """Push a guest return address: one store that covers all eight bytes, then the upper half where needed."""
@@ -317,7 +358,7 @@ class _Emission:
 
     def emit_call(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
         self.push_return(self.unit.guest_rip + guest + len(raw) & MASK64)
-        self.edge(b"\xe9", instruction.near_branch_target)
+        self.edge(b"\xe9", instruction.near_branch_target, number + 1)
 
     def dispatch(self) -> None:
         """RCX holds a guest address and its own value is spilled: go to its unit by the lookup table."""
@@ -456,6 +497,8 @@ class _Emission:
     def finish(self) -> tuple[bytes, list[Site]]:
         """Append the stubs, link what can be linked at once, and give the addresses behind the exits to the sites."""
         code, at, unit = self.code, self.at, self.unit
+        for position, edge in self.side_exits:
+            self._side_exit(position, edge)
         sites: list[Site] = []
         for position, site in self.stubs:
             if position < 0:

@@ -30,7 +30,7 @@ FIX_SPILL: Final = 16
 class CodePage:
     """One guest page of code (or two, for a unit that crosses) under one mapping, and its translations."""
 
-    __slots__ = ("va", "pages", "user", "is_global", "units", "precise", "tc_pages", "fill", "writes")
+    __slots__ = ("va", "pages", "user", "is_global", "units", "precise", "tc_pages", "fill", "writes", "code_map")
 
     def __init__(self, va: int, pages: tuple[tuple[int, int], ...], user: bool, is_global: bool) -> None:
         self.va = va
@@ -42,6 +42,8 @@ class CodePage:
         self.tc_pages: list[TcPage] = []
         self.fill = 0
         self.writes = 0
+        self.code_map = 0
+        """Bit n: the page's byte n has been translated (a hint: units that died leave theirs set)."""
 
 
 class TcPage:
@@ -78,13 +80,14 @@ class Mark(NamedTuple):
 class TranslationUnit:
     """Straight-line guest code and its translation.
 
-    `entry` is where chains arrive, `indirect_entry` where lookups arrive (it reloads RAX and RCX first). `count_at` is
-    the TC address behind the subtraction that counts all `length` instructions at once.
+    `entry` is where chains arrive, `indirect_entry` where lookups arrive (it reloads RAX and RCX first). In front of the
+    instruction with index `count_index` the unit counts all its `length` instructions at once; `resume_at` is the TC
+    address behind that. Precise units count nothing themselves: both are beyond any unit.
     """
 
     __slots__ = (
         "guest_rip", "guest_bytes", "length", "page", "tc_page", "tc_start", "entry", "indirect_entry", "tc_end",
-        "count_at", "count_index", "marks", "mark_offsets", "edges", "incoming", "sites", "live", "why_dead", "limit",
+        "count_index", "marks", "mark_offsets", "edges", "incoming", "sites", "live", "why_dead", "limit",
         "guilty", "resume_at",
     )
 
@@ -98,7 +101,6 @@ class TranslationUnit:
         self.entry = 0
         self.indirect_entry = 0
         self.tc_end = 0
-        self.count_at = 0
         self.count_index = 0
         self.resume_at = 0
         self.marks: list[Mark] = []
@@ -142,9 +144,9 @@ class Edge(Site):
 
     __slots__ = ("patch", "stub", "target", "linkable")
 
-    def __init__(self, unit: TranslationUnit, target_rip: int, patch: int, linkable: bool) -> None:
-        super().__init__(EDGE, unit, target_rip)
-        self.patch = patch
+    def __init__(self, unit: TranslationUnit, target_rip: int, linkable: bool, retired: int) -> None:
+        super().__init__(EDGE, unit, target_rip, retired=retired)
+        self.patch = 0
         self.stub = 0
         self.target: TranslationUnit | None = None
         self.linkable = linkable

@@ -18,9 +18,9 @@ from Python: each is a function of its module that takes a `Session` and returns
     from dbgvmm.commands.registers import info_registers
     print(hex(info_registers(Session(machine)).rip))
 
-Words may be shortened as long as one command fits (`i r`). Numbers are decimal, or hexadecimal with 0x; wherever a number
-or an address is wanted, an expression without blanks will do: `$rsp+8`, `kmain+0x10`, `*rbp`. [Brackets] mark what may be
-left out. Commands marked "runs the guest" are not available as `monitor`: gdb has its own.
+Words may be shortened as long as one command fits (`i r`). Numbers are decimal, or hexadecimal with 0x; wherever a
+number or an address is wanted, an expression without blanks will do: `$rsp+8`, `kmain+0x10`, `*rbp`. [Brackets] mark
+what may be left out. Commands marked "runs the guest" are not available as `monitor`: gdb has its own.
 
 This page is made by `python -m dbgvmm.commands.reference`.
 """

@@ -14,9 +14,9 @@ _FAMILIES = (base, queries, registers, memory, threads, resume, breakpoints, xfe
 _HEAD = """\
 # Packets of the gdb remote protocol
 
-What `dbgvmm run --gdb` understands. Everything else gets the empty reply, which means "not supported". A packet is served
-if the target has the capability that it needs (`gdbstub/target.py`); those of a machine are in `dbgvmm/debug/gdb_target.py`.
-The stub can do more than this machine asks of it: "no" in the last column.
+What `dbgvmm run --gdb` understands. Everything else gets the empty reply, which means "not supported". A packet is
+served if the target has the capability that it needs (`gdbstub/target.py`); those of a machine are in
+`dbgvmm/debug/gdb_target.py`. The stub can do more than this machine asks of it: "no" in the last column.
 
 This page is made by `python -m dbgvmm.debug.packet_reference`.
 """
@@ -50,7 +50,7 @@ def is_served(row: Row) -> bool:
 def _registers() -> str:
     lines = [
         "## Registers\n",
-        f"By their numbers in the protocol; the last ones are the feature `{SYSTEM_FEATURE}` of the target description.\n",
+        f"By their numbers in the protocol; the last are the feature `{SYSTEM_FEATURE}` of the target description.\n",
         "| number | name | bits |\n|---|---|---|",
     ]
     lines += [f"| {number} | {row.name} | {row.bits} |" for number, row in enumerate(GDB_REGISTERS)]

@@ -1,7 +1,7 @@
 """The x87 and SSE registers of the saved context, by name, as raw bytes in memory order.
 
-They stay in the engine: the guest uses the hardware's own. The names are gdb's (`st0`, `fctrl`, `xmm0`, `mxcsr`); `st0` is
-the top of the stack, as the instructions number them.
+They stay in the engine: the guest uses the hardware's own. The names are gdb's (`st0`, `fctrl`, `xmm0`, `mxcsr`); `st0`
+is the top of the stack, as the instructions number them.
 
 Source: Intel SDM vol. 1, 8.1 (x87 environment), 10.2 (XMM, MXCSR); vol. 3A, table 10-1 (state after reset).
 """
