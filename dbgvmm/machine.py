@@ -120,6 +120,8 @@ class Machine:
         self.dispatcher = Dispatcher(
             self.engine, self.cpu, self.mmu, self.memory, self.cache, self.data, self.sync, self.callouts
         )
+        if config.user == "direct":
+            self.dispatcher.run_user_directly()
         self.breakpoints = Breakpoints(self.cache)
         self.service: Callable[[], None] | None = None
         self.idle: Callable[[int], None] | None = None
@@ -328,6 +330,8 @@ class Machine:
 
     def _on_cr3(self, cpu: VCpu, old: int, new: int) -> None:
         self.cr3_loads += 1
+        if self.dispatcher.direct is not None:
+            self.dispatcher.direct.forget()
         self.mmu.load_cr3(new)
         self.engine.needs_flush = True
 

@@ -6,6 +6,7 @@ guest just runs. Ctrl-C stops a running guest; a second one, or one when it stan
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session
 from dbgvmm.debug.gdb_server import GdbServer
 from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.exit_status import ExitStatus
 from dbgvmm.machine import Machine
 from dbgvmm.outside import Outside
 
@@ -153,10 +155,17 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGINT or self._interrupted or not self._running:
+        """A running machine must not be unwound by an exception (it would be lost in a callback of the engine's)."""
+        if not self._running:
             raise KeyboardInterrupt
+        if self._interrupted:
+            self.outside.close()
+            os._exit(ExitStatus.INTERRUPTED)
         self._interrupted = True
-        self.machine.request_stop("interrupted by Ctrl-C")
+        if number == signal.SIGINT:
+            self.machine.request_stop("interrupted by Ctrl-C")
+        else:
+            self.machine.request_stop("terminated by a signal", StopKind.QUIT)
 
     # -- the console's escape keys
 

@@ -19,6 +19,7 @@ from iced_x86 import Instruction, Mnemonic
 from dbgvmm.bt import units
 from dbgvmm.bt.cache import CacheFull, TranslationCache
 from dbgvmm.bt.callouts import SIMPLE, Callouts
+from dbgvmm.bt.direct import DirectUser
 from dbgvmm.bt.stepper import Stepper
 from dbgvmm.bt.stores import emulate_store
 from dbgvmm.bt.sync import IOPL, KERNEL_IOPL, StateSync
@@ -82,6 +83,7 @@ class Dispatcher:
         self.callouts = callouts
         self.stepper = Stepper(self)
         self.same_level = SameLevelReturn()
+        self.direct: DirectUser | None = None
         self._context = engine.context
         self._q = engine.context.q
         self._rip = engine.context.rip_q
@@ -143,6 +145,9 @@ class Dispatcher:
         """Every exit of the engine comes through here, its context saved."""
         if self.stepper.active:
             self.stepper.on_exit(vector)
+            return
+        if self.direct is not None and self.direct.active:
+            self.direct.on_exit(vector)
             return
         if vector == CALLOUT_VECTOR:
             site = self.cache.sites.get(self._q[self._rip])
@@ -215,7 +220,7 @@ class Dispatcher:
         if self.stop_requested or remaining <= 0:
             self.resume()
         else:
-            self._enter_precise(remaining)
+            self.enter_precise(remaining)
 
     def _on_pending(self, site: Site) -> None:
         """IF may have been set while an interrupt waits."""
@@ -340,6 +345,14 @@ class Dispatcher:
             self.on_halt()
         self.update_pending()
 
+    def remaining(self) -> int:
+        """Instructions left to the next deadline."""
+        return self._signed[0] + MARGIN
+
+    def run_user_directly(self) -> None:
+        """From now on, CPL-3 code runs untranslated."""
+        self.direct = DirectUser(self)
+
     def retire(self, instructions: int) -> None:
         """Count instructions that no unit counted."""
         self._signed[0] -= instructions
@@ -449,6 +462,10 @@ class Dispatcher:
 
     def _true_fault(self, tc_rip: int, fault: GuestFault) -> None:
         self._recover(tc_rip)
+        self.deliver_page_fault(fault)
+
+    def deliver_page_fault(self, fault: GuestFault) -> None:
+        """Deliver a page fault of the instruction at cpu.rip, with the error code that hardware would give."""
         error = fault.error_code or 0
         if not error & (PageFaultError.W | PageFaultError.I) and self.stepper.modifies_memory(self.cpu.rip):
             # The engine loads before it stores; hardware reports the read-modify-write as the write that it is.
@@ -511,7 +528,7 @@ class Dispatcher:
                 return
         self.mmu.open_page(gpa)
         self.open_pages.append(gpa)
-        self._enter_precise(1)
+        self.enter_precise(1)
 
     def _behind(self, unit: TranslationUnit, tc_rip: int) -> None:
         """Go on behind the guest instruction at `tc_rip`, which was carried out."""
@@ -602,7 +619,10 @@ class Dispatcher:
             one = self.ignore_breakpoint or cpu.interrupt_shadow or self.trap_after
             self.ignore_breakpoint = False
             cpu.interrupt_shadow = False
-            self._enter_precise(1 if one else remaining)
+            self.enter_precise(1 if one else remaining)
+            return
+        if self.direct is not None and self.direct.wants(remaining):
+            self.direct.enter()
             return
         cache = self.cache
         entry = (cache.user_entries if user else cache.kernel_entries).get(rip)
@@ -612,9 +632,10 @@ class Dispatcher:
             start = perf_counter()
             entry = cache.find(rip, user).entry
             self.seconds_translating += perf_counter() - start
-        self._set_context(entry)
+        self.set_context(entry)
 
-    def _enter_precise(self, length: int) -> None:
+    def enter_precise(self, length: int) -> None:
+        """Run at most `length` instructions from the CPU's state, in a unit that chains to nothing."""
         cpu = self.cpu
         while True:
             try:
@@ -622,9 +643,10 @@ class Dispatcher:
                 break
             except CacheFull:
                 self.cache.flush()
-        self._set_context(unit.entry)
+        self.set_context(unit.entry)
 
-    def _set_context(self, entry: int) -> None:
+    def set_context(self, entry: int) -> None:
+        """Segments, flags, RIP and root of the CPU into the context; RIP becomes `entry`."""
         sync = self.sync
         if sync.segments_dirty:
             sync.store_segments()

@@ -14,6 +14,8 @@ from typing import Any, Final
 import unicorn.unicorn_py3.unicorn as binding
 from unicorn import (
     UC_ARCH_X86,
+    UC_HOOK_BLOCK,
+    UC_HOOK_INSN,
     UC_HOOK_INSN_INVALID,
     UC_HOOK_INTR,
     UC_MODE_64,
@@ -29,10 +31,17 @@ from dbgvmm.hardware.layout import CODE_ALIAS_VA, MASK64, MONITOR_PA, PAGE_SIZE,
 from dbgvmm.hardware.memory import FramePool, PhysicalMemory
 
 _INTR_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_BLOCK_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+_CALL_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+SYSCALL: Final = uc_x86.UC_X86_INS_SYSCALL
+SYSENTER: Final = uc_x86.UC_X86_INS_SYSENTER
 _INVALID_HOOK = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_void_p)
 _NO_END: Final = 0xFF20_0000_0000_0000
 """`emu_start` wants an address to stop at: one that no code can have."""
 _IO_WRITE: Final = 1
+_ARITHMETIC: Final = 0x8D5
+_DF: Final = 1 << 10
+_APART: Final = _ARITHMETIC | _DF
 _TO_ALIAS: Final = CODE_ALIAS_VA + TC_OFFSET - TC_VA
 CR0_RUNNING: Final = 0x8005_0033
 """PG, AM, WP, NE, ET, MP, PE: the real CR0 while a paged guest runs (TS and EM are put in by the CPU model)."""
@@ -68,6 +77,7 @@ class Engine:
         self._error: BaseException | None = None
         self._handler: ExitHandler = self._unhandled
         self.stopping = False
+        self.on_interruption: Callable[[], None] = lambda: None
         self.needs_flush = False
         self.exits = 0
         self._flags_value = ctypes.c_uint64(0)
@@ -98,11 +108,11 @@ class Engine:
     def _control_code(control: int, direction: int, arguments: int) -> int:
         return control | arguments << 26 | direction << 30
 
-    def _add_hook(self, kind: int, function: Any) -> None:
+    def _add_hook(self, kind: int, function: Any, begin: int = 1, end: int = 0, instruction: int = 0) -> None:
         handle = ctypes.c_size_t()
         status = self._lib.uc_hook_add(
             self._handle, ctypes.byref(handle), kind, ctypes.cast(function, ctypes.c_void_p), None,
-            ctypes.c_uint64(1), ctypes.c_uint64(0),
+            ctypes.c_uint64(begin), ctypes.c_uint64(end), ctypes.c_int(instruction),
         )
         if status:
             raise UcError(status)
@@ -152,27 +162,82 @@ class Engine:
     def _interrupt_entry(self, vector: int) -> None:
         self._hooks[0](None, vector, None)
 
+    # -- code that runs in place (--user=direct)
+
+    def watch_direct_code(
+        self, on_block: Callable[[int, int], None], on_call: Callable[[int], None], end: int
+    ) -> None:
+        """Hook what direct execution of addresses [0, end) needs.
+
+        on_block(address, size): a block of straight-line code is about to run. on_call(instruction): SYSCALL or
+        SYSENTER (Unicorn's UC_X86_INS numbers) ran as a no-op and ended its block.
+        """
+        handle = self._handle
+
+        def guarded(function: Callable[[], None]) -> None:
+            try:
+                function()
+            except BaseException as error:  # noqa: BLE001 - must not unwind through C; `run` raises it again
+                self._error = error
+                self._lib.uc_emu_stop(handle)
+
+        def block(_uc: int, address: int, size: int, _data: int) -> None:
+            guarded(lambda: on_block(address, size))
+
+        def call(instruction: int) -> Any:
+            def hook(_uc: int, _data: int) -> None:
+                guarded(lambda: on_call(instruction))
+
+            return _CALL_HOOK(hook)
+
+        self._add_hook(UC_HOOK_BLOCK, _BLOCK_HOOK(block), 0, end - 1)
+        for number in (SYSCALL, SYSENTER):
+            self._add_hook(UC_HOOK_INSN, call(number), 1, 0, number)
+
+    def interrupt_run(self) -> None:
+        """Make `emu_start` return at the next block, though nobody asked the machine to stop: see `run`."""
+        self._lib.uc_emu_stop(self._handle)
+
     # -- running
 
     def run(self) -> None:
-        """Restore the context and run until `stop` (or an error in the handler, which is raised here)."""
+        """Restore the context and run until `stop` (or an error in the handler, which is raised here).
+
+        After `interrupt_run`, `on_interruption` is called with the context saved, and the run goes on.
+        """
         context = self.context
         self.stopping = False
-        context.s[context.old_exception_d] = -1
-        self._lib.uc_context_restore(self._handle, context.pointer)
-        if self.needs_flush:
-            self.flush_tlb()
-        status = self._lib.uc_emu_start(
-            self._handle, ctypes.c_uint64(context.q[context.rip_q]), ctypes.c_uint64(_NO_END), ctypes.c_uint64(0),
-            ctypes.c_size_t(0),
-        )
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-        self._lib.uc_context_save(self._handle, context.pointer)
-        if status:
-            rip = context.q[context.rip_q]
-            raise EngineError(f"the engine stopped at {rip:#x} with error {status}: {UcError(status)}")
+        while True:
+            context.s[context.old_exception_d] = -1
+            self._fold_flags()
+            self._lib.uc_context_restore(self._handle, context.pointer)
+            if self.needs_flush:
+                self.flush_tlb()
+            status = self._lib.uc_emu_start(
+                self._handle, ctypes.c_uint64(context.q[context.rip_q]), ctypes.c_uint64(_NO_END), ctypes.c_uint64(0),
+                ctypes.c_size_t(0),
+            )
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            self._lib.uc_context_save(self._handle, context.pointer)
+            if status:
+                rip = context.q[context.rip_q]
+                raise EngineError(f"the engine stopped at {rip:#x} with error {status}: {UcError(status)}")
+            if self.stopping:
+                return
+            self.on_interruption()
+            if self.stopping:
+                return
+
+    def _fold_flags(self) -> None:
+        """`emu_start` takes the arithmetic flags and DF out of EFLAGS, where a context saved in a hook has them apart.
+
+        The handler that prepared the context has put the arithmetic flags into cc_src.
+        """
+        context = self.context
+        flags = context.q[context.eflags_q] & ~_APART | context.q[context.cc_src_q] & _ARITHMETIC
+        context.q[context.eflags_q] = flags | (_DF if context.s[context.df_d] == -1 else 0)
 
     def stop(self) -> None:
         """Make `run` return as soon as the current exit is handled. Safe from a signal handler."""

@@ -1,0 +1,208 @@
+"""`--user=direct`: CPL-3 code runs untranslated, from the guest's own pages (Adams & Agesen 2006, section 3).
+
+Only 64-bit code; the kernel stays translated. The engine has no counter of its own, so its block hook counts: a block
+of straight-line code costs a call into Python, which makes this mode slower here than translation, but just as exact
+where blocks run to their end or fault. The last instructions before a deadline run translated, in precise units.
+
+Since every block is decoded once to be counted, those with a sensitive instruction (SGDT, RDTSC, IN ...) are known: they
+run translated, and unprivileged code does not see the monitor's state, which the paper's direct execution cannot hide.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from iced_x86 import Decoder, Instruction, Mnemonic
+
+from dbgvmm.bt import classify
+from dbgvmm.bt.classify import Classifier
+from dbgvmm.bt.tcdata import MARGIN
+from dbgvmm.cpu.bits import Vector
+from dbgvmm.cpu.faults import GuestFault
+from dbgvmm.hardware.engine import EngineError
+from dbgvmm.hardware.layout import is_canonical
+from dbgvmm.mmu.access import HIDDEN, TRACE
+from dbgvmm.mmu.linear import NotMapped
+
+if TYPE_CHECKING:
+    from dbgvmm.bt.dispatcher import Dispatcher
+
+_END_OF_USER: Final = 0x0000_8000_0000_0000
+_RESERVE: Final = 512
+"""Instructions before a deadline from which user code is translated: more than any block has."""
+_CALL_LENGTH: Final = 2
+"""Bytes of SYSCALL and SYSENTER."""
+_SENSITIVE: Final = frozenset(
+    (classify.CALLOUT, classify.INVALID, classify.POPF, classify.STI, classify.RDTSC, classify.PAUSE, classify.WIDE_EXCHANGE)
+)
+_REMEMBERED: Final = 1 << 16
+
+
+class DirectUser:
+    """Runs CPL-3 code in place. `active` while the context holds guest addresses."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._classifier = Classifier()
+        self.active = False
+        self.blocks = 0
+        self._starts: dict[tuple[int, int, int], tuple[int, ...]] = {}
+        self._block: tuple[int, ...] = ()
+        self._call = False
+        engine = dispatcher.engine
+        engine.watch_direct_code(self._on_block, self._on_call, _END_OF_USER)
+        engine.on_interruption = self._on_interruption
+
+    def wants(self, remaining: int) -> bool:
+        """Whether the CPU's state is for direct execution, with so many instructions to the next deadline."""
+        cpu = self._dispatcher.cpu
+        return cpu.cpl == 3 and remaining > _RESERVE and cpu.rip < _END_OF_USER
+
+    def enter(self) -> None:
+        """Set the context to run the CPU's state in place."""
+        dispatcher = self._dispatcher
+        self.active = True
+        self._block = ()
+        dispatcher.set_context(dispatcher.cpu.rip)
+
+    def forget(self) -> None:
+        """Another address space: what was decoded may not hold there."""
+        self._starts.clear()
+
+    # -- counting
+
+    def _on_block(self, address: int, size: int) -> None:
+        if not self.active:
+            return
+        self.blocks += 1
+        dispatcher = self._dispatcher
+        key = (dispatcher.cpu.cr3, address, size)
+        starts = self._starts.get(key)
+        if starts is None:
+            starts = self._decode(address, size)
+            if len(self._starts) >= _REMEMBERED:
+                self._starts.clear()
+            self._starts[key] = starts
+        if not starts or dispatcher.remaining() - len(starts) < MARGIN or dispatcher.stop_requested:
+            self._block = ()
+            dispatcher.engine.interrupt_run()
+            return
+        self._block = starts
+        dispatcher.retire(len(starts))
+
+    def _decode(self, address: int, size: int) -> tuple[int, ...]:
+        """Where the block's instructions start; nothing if one of them must not run in place."""
+        try:
+            data = self._dispatcher.memory.peek(address, size)
+        except NotMapped:
+            return ()
+        starts = []
+        for instruction in Decoder(64, data, ip=address):
+            if instruction.mnemonic != Mnemonic.SYSCALL and self._class(instruction) in _SENSITIVE:
+                return ()
+            starts.append(instruction.ip)
+        return tuple(starts)
+
+    def _class(self, instruction: Instruction) -> int:
+        kind = self._classifier.classes.get(instruction.code)
+        return self._classifier.learn(instruction) if kind is None else kind
+
+    def _uncount(self, rip: int) -> None:
+        """Take back the instructions of the current block from `rip` on: they did not run."""
+        left = sum(1 for start in self._block if start >= rip)
+        if self._block and self._block[0] <= rip:
+            self._dispatcher.retire(-left)
+        self._block = ()
+
+    # -- exits
+
+    def _leave(self, rip: int) -> None:
+        dispatcher = self._dispatcher
+        self.active = False
+        dispatcher.cpu.rip = rip
+        dispatcher.sync.load_flags()
+
+    def _on_interruption(self) -> None:
+        """The engine left a block early: for a system call, or because the deadline is near."""
+        dispatcher = self._dispatcher
+        if not self.active:
+            raise EngineError("the engine stopped and nobody asked for it")
+        context = dispatcher.engine.context
+        rip = context.q[context.rip_q]
+        if self._call:
+            self._call = False
+            start = rip - _CALL_LENGTH
+            self._leave(start)
+            self._carry_out(start)
+            return
+        self._leave(rip)
+        remaining = dispatcher.remaining()
+        if remaining > 0 and not dispatcher.stop_requested:
+            dispatcher.enter_precise(remaining)
+        else:
+            dispatcher.resume()
+
+    def _on_call(self, instruction: int) -> None:
+        if self.active:
+            self._call = True
+            self._dispatcher.engine.interrupt_run()
+
+    def _carry_out(self, rip: int) -> None:
+        """Have the monitor carry out the sensitive instruction at `rip`."""
+        dispatcher = self._dispatcher
+        self._uncount(rip)
+        try:
+            instruction = dispatcher.stepper.decode(rip)
+        except GuestFault as fault:
+            dispatcher.deliver(fault)
+            return
+        dispatcher.retire(1)
+        dispatcher.execute(instruction, instruction.next_ip)
+
+    def on_exit(self, vector: int) -> None:
+        """An exception or software interrupt of direct code."""
+        dispatcher = self._dispatcher
+        context = dispatcher.engine.context
+        rip = context.q[context.rip_q]
+        if vector == Vector.PF:
+            self._page_fault(rip, context.q[context.cr_q + 2], context.s[context.error_code_d])
+            return
+        if not is_canonical(rip):
+            self._undo_branch()
+            return
+        self._leave(rip)
+        self._uncount(rip)
+        dispatcher.deliver_exception(vector)
+
+    def _undo_branch(self) -> None:
+        """The last instruction of the block branched to what is no address: it faults itself."""
+        dispatcher = self._dispatcher
+        branch = self._block[-1]
+        self._leave(branch)
+        self._uncount(branch)
+        dispatcher.stepper.undo_branch(branch)
+        dispatcher.deliver(GuestFault(Vector.GP, 0))
+
+    def _page_fault(self, rip: int, address: int, error: int) -> None:
+        dispatcher = self._dispatcher
+        mmu = dispatcher.mmu
+        if not is_canonical(rip):
+            self._undo_branch()
+            return
+        if not is_canonical(address):
+            self._leave(rip)
+            self._uncount(rip)
+            dispatcher.deliver_exception(Vector.GP)
+            return
+        outcome = mmu.on_page_fault(address, error, True)
+        if outcome == HIDDEN:
+            dispatcher.load_root()
+            return
+        self._leave(rip)
+        self._uncount(rip)
+        if outcome == TRACE:
+            mmu.open_page(mmu.trace_gpa)
+            dispatcher.open_pages.append(mmu.trace_gpa)
+            dispatcher.enter_precise(1)
+        else:
+            dispatcher.deliver_page_fault(GuestFault(Vector.PF, mmu.fault_error, address))
