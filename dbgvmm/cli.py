@@ -85,9 +85,9 @@ def run(options: argparse.Namespace) -> int:
         seconds = perf_counter() - started
     if not outside.at_line_start and sys.stdout.isatty():
         print(flush=True)
-    text = stop.text if stop is not None else "left before the guest ran"
+    left_by_choice = supervisor.repl_wanted and (stop is None or not (stop.kind.final or supervisor.left))
+    text = "left at the prompt" if stop is None or left_by_choice else stop.text
     say(f"{text}, after {machine.count:,} instructions and {seconds:.2f} s")
-    left_by_choice = supervisor.repl_wanted and stop is not None and not stop.kind.final and not supervisor.left
     status = ExitStatus.OK if left_by_choice else status_of(stop)
     write_stats(options.stats, machine, stop, status, seconds)
     return status

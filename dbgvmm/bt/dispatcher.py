@@ -20,6 +20,7 @@ from dbgvmm.bt import units
 from dbgvmm.bt.cache import CacheFull, TranslationCache
 from dbgvmm.bt.callouts import SIMPLE, Callouts
 from dbgvmm.bt.direct import DirectUser
+from dbgvmm.bt.guest_debug import GuestDebug
 from dbgvmm.bt.stepper import Stepper
 from dbgvmm.bt.stores import emulate_store
 from dbgvmm.bt.sync import IOPL, KERNEL_IOPL, StateSync
@@ -43,6 +44,7 @@ from dbgvmm.cpu.faults import GuestFault, TripleFault
 from dbgvmm.cpu.interrupts import deliver_external
 from dbgvmm.cpu.same_level import SameLevelReturn
 from dbgvmm.cpu.state import VCpu
+from dbgvmm.hardware.context import HFlags
 from dbgvmm.hardware.engine import Engine, EngineError
 from dbgvmm.hardware.layout import (
     KERNEL_LOOKUP_VA,
@@ -93,7 +95,8 @@ class Dispatcher:
         self._signed[BUDGET >> 3] = -MARGIN
         self.open_pages: list[int] = []
         self.ignore_breakpoint = False
-        self.trap_after = False
+        self.trap_after = 0
+        self.guest_debug = GuestDebug(cpu, callouts.operands)
         self.stop_requested = False
         self.on_limit: Callable[[], None] = self._no_limit
         self.on_breakpoint: Callable[[int], None] = self._no_breakpoint
@@ -114,6 +117,7 @@ class Dispatcher:
         self.seconds_callouts = 0.0
         self._site_handlers = (
             self._on_edge, self._on_callout, self._on_slice, self._on_lookup_miss, self._on_break, self._on_pending,
+            self._on_indirect,
         )
         engine.handler = self.on_exit
         mmu.on_code_write = self._on_code_write
@@ -238,6 +242,22 @@ class Dispatcher:
         self.update_pending()
         self.resume()
 
+    def _on_indirect(self, site: Site) -> None:
+        """An indirect branch ends a precise unit. RCX holds the target; RCX itself is spilled."""
+        unit = site.unit
+        gpr = self._context.gpr
+        target_rip = gpr[1]
+        gpr[1] = self.data.words[SPILL_RCX >> 3]
+        self._signed[0] -= site.retired
+        if is_canonical(target_rip):
+            self._resume_at(target_rip)
+            return
+        self._signed[0] += 1
+        self.sync.load_flags()
+        self.cpu.rip = unit.guest_rip + unit.marks[-1].guest_offset & MASK64
+        self.stepper.undo_branch(self.cpu.rip)
+        self.deliver(GuestFault(Vector.GP, 0, reason=f"branch to {target_rip:#x}, which is not canonical"))
+
     def _on_break(self, site: Site) -> None:
         self._resume_at(site.guest_rip)
 
@@ -303,7 +323,7 @@ class Dispatcher:
             self.deliver(fault)
             return True
         sync = self.sync
-        if cpu.interrupt_shadow or self.stop_requested or self._signed[0] < 0:
+        if cpu.interrupt_shadow or self.stop_requested or self._signed[0] < 0 or self.guest_debug.armed:
             sync.load_flags()
             cpu.rip = next_rip
             self.update_pending()
@@ -335,7 +355,7 @@ class Dispatcher:
             self.deliver(fault)
             return
         if instruction.mnemonic in _SOFTWARE_INTERRUPTS:
-            self.trap_after = False
+            self.trap_after = 0
         self.after_callout()
         self.resume()
 
@@ -452,6 +472,9 @@ class Dispatcher:
         if not TC_VA <= rip < TC_VA + TC_SIZE:
             raise EngineError(f"exception {vector} at {rip:#x}, outside the TC")
         self._recover(rip)
+        if vector == Vector.DB and self.trap_after:
+            self.resume()
+            return
         self.deliver_exception(vector)
 
     def deliver_exception(self, vector: int) -> None:
@@ -498,7 +521,7 @@ class Dispatcher:
     def deliver(self, fault: GuestFault) -> None:
         """Deliver a fault of the instruction at cpu.rip and resume in its handler."""
         self._close_pages()
-        self.trap_after = False
+        self.trap_after = 0
         if self.on_fault is not None and self.on_fault(fault):
             self.sync.store_flags()
             return
@@ -572,9 +595,9 @@ class Dispatcher:
         self._close_pages()
         while True:
             try:
-                if self.trap_after:
-                    self.trap_after = False
-                    cpu.dr[6] |= DR6.BS
+                if self.trap_after and not cpu.interrupt_shadow:
+                    cpu.dr[6] |= self.trap_after
+                    self.trap_after = 0
                     raise GuestFault(Vector.DB)
                 if self._signed[0] + MARGIN <= 0:
                     self.on_limit()
@@ -614,9 +637,11 @@ class Dispatcher:
         user = cpu.cpl == 3
         rip = cpu.rip
         remaining = self._signed[0] + MARGIN
-        self.trap_after = bool(cpu.rflags & RFLAGS.TF)
-        if remaining <= MARGIN or self.ignore_breakpoint or cpu.interrupt_shadow or self.trap_after:
-            one = self.ignore_breakpoint or cpu.interrupt_shadow or self.trap_after
+        if cpu.rflags & RFLAGS.TF or self.guest_debug.armed:
+            self._enter_debugged(rip)
+            return
+        if remaining <= MARGIN or self.ignore_breakpoint or cpu.interrupt_shadow:
+            one = self.ignore_breakpoint or cpu.interrupt_shadow
             self.ignore_breakpoint = False
             cpu.interrupt_shadow = False
             self.enter_precise(1 if one else remaining)
@@ -633,6 +658,25 @@ class Dispatcher:
             entry = cache.find(rip, user).entry
             self.seconds_translating += perf_counter() - start
         self.set_context(entry)
+
+    def _enter_debugged(self, rip: int) -> None:
+        """Run one instruction for a guest that debugs itself. Raises GuestFault #DB for an instruction breakpoint."""
+        cpu, debug = self.cpu, self.guest_debug
+        hits = debug.execution_hits(rip)
+        if hits and not cpu.rflags & RFLAGS.RF:
+            cpu.dr[6] |= hits
+            raise GuestFault(Vector.DB)
+        instruction = self.stepper.decode(rip)
+        self.trap_after |= debug.data_hits(instruction) | (DR6.BS if cpu.rflags & RFLAGS.TF else 0)
+        self.ignore_breakpoint = False
+        cpu.interrupt_shadow = False
+        self.enter_precise(1)
+        if self.trap_after and self.stepper.is_repeated(instruction):
+            # One round at a time: here the hardware's own TF ends it.
+            context = self._context
+            context.q[context.eflags_q] |= RFLAGS.TF
+            context.d[context.hflags_d] |= HFlags.TF
+            self.sync.segments_dirty = True  # which takes TF out of hflags again
 
     def enter_precise(self, length: int) -> None:
         """Run at most `length` instructions from the CPU's state, in a unit that chains to nothing."""

@@ -110,6 +110,11 @@ class Stepper:
         instruction = self.decode(rip)
         return instruction.mnemonic in _STRING and instruction.has_rep_prefix
 
+    @staticmethod
+    def is_repeated(instruction: Instruction) -> bool:
+        """Whether this is a string instruction with a REP prefix."""
+        return instruction.is_string_instruction and (instruction.has_rep_prefix or instruction.has_repne_prefix)
+
     def undo_branch(self, rip: int) -> None:
         """Take back what an indirect branch at `rip` did to RSP before its target turned out to be no address."""
         instruction = self.decode(rip)

@@ -361,7 +361,14 @@ class _Emission:
         self.edge(b"\xe9", instruction.near_branch_target, number + 1)
 
     def dispatch(self) -> None:
-        """RCX holds a guest address and its own value is spilled: go to its unit by the lookup table."""
+        """RCX holds a guest address and its own value is spilled: go to its unit by the lookup table.
+
+        A precise unit leaves to the monitor instead, as at its other ends.
+        """
+        if self.precise:
+            self.code += EXIT
+            self.stubs.append((-len(self.code), Site(units.INDIRECT, self.unit, 0, retired=self.unit.length)))
+            return
         self.data_ref(_STORE_RAX, tcdata.SPILL_RAX)
         self.code += b"\x48\xb8" + _U64.pack(self.lookup)
         self.code += b"\xff\x24\xc8"

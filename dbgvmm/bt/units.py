@@ -19,6 +19,7 @@ SLICE: Final = 2
 LOOKUP_MISS: Final = 3
 BREAK: Final = 4
 PENDING: Final = 5
+INDIRECT: Final = 6
 
 FIX_NONE: Final = 0
 FIX_RAX: Final = 1

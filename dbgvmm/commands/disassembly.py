@@ -12,7 +12,7 @@ from iced_x86 import Mnemonic
 from dbgvmm.bt import tcdata
 from dbgvmm.bt.cache import TranslationCache
 from dbgvmm.bt.translator import EXIT
-from dbgvmm.bt.units import CALLOUT, FIX_SPILL, Site, TranslationUnit
+from dbgvmm.bt.units import CALLOUT, FIX_SPILL, INDIRECT, Site, TranslationUnit
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.parameters import Address, Count
@@ -194,7 +194,7 @@ def disassemble_tc(session: Session, address: Address | None = None) -> Translat
     stubs: list[TranslatedLine] = []
     for at, raw, mnemonic, operands in _decode(decoder, code, unit.tc_start, 0):
         mark = unit.mark_at(at)
-        note = _note(session, machine.cache.sites.get(at + len(raw)), mark.fix, unit, at)
+        note = _note(session, machine.cache.sites.get(at + len(raw)), mark.fix)
         text = _with_names(f"{mnemonic} {operands}".rstrip(), at + len(raw))
         line = TranslatedLine(at, raw, text, note)
         (stubs if at >= first_stub else pairs.setdefault(mark.guest_offset, [])).append(line)
@@ -222,22 +222,22 @@ def _owner(offsets: list[int], key: int) -> int:
 
 
 def _first_stub(cache: TranslationCache, unit: TranslationUnit) -> int:
-    """Where the exits behind the unit's code begin. A callout that ends the code is part of it, popf's is behind it."""
+    """Where the exits behind the unit's code begin. An exit that ends the code is part of it, as popf's is not."""
     behind = sorted(unit.sites)
     if behind:
         first = cache.sites[behind[0]]
         instruction = first.instruction
-        if first.kind == CALLOUT and instruction is not None and instruction.mnemonic not in _POPF:
+        if first.kind == INDIRECT or (
+            first.kind == CALLOUT and instruction is not None and instruction.mnemonic not in _POPF
+        ):
             del behind[0]
     return behind[0] - len(EXIT) if behind else unit.tc_end
 
 
-def _note(session: Session, site: Site | None, fix: int, unit: TranslationUnit, at: int) -> str:
+def _note(session: Session, site: Site | None, fix: int) -> str:
     if site is not None:
         return describe_site(session, site)
     spilled = [name for bit, name in ((1, "rax"), (2, "rcx")) if fix < FIX_SPILL and fix & bit]
     if fix >= FIX_SPILL:
         spilled = [next(name.lower() for name, number in vars(GPR).items() if number == fix - FIX_SPILL)]
-    if at == unit.count_at:
-        return "counted from here"
     return f"{', '.join(spilled)} spilled" if spilled else ""

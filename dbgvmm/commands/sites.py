@@ -17,14 +17,7 @@ SITE_KINDS: Final = {
     bt_units.LOOKUP_MISS: "lookup miss",
     bt_units.BREAK: "break",
     bt_units.PENDING: "pending interrupt",
-}
-SITE_MEANINGS: Final = {
-    bt_units.EDGE: "a direct branch whose target is not linked",
-    bt_units.CALLOUT: "a sensitive instruction that the monitor carries out",
-    bt_units.SLICE: "the instruction budget is used up",
-    bt_units.LOOKUP_MISS: "an indirect branch to an address without a slot",
-    bt_units.BREAK: "a breakpoint begins behind",
-    bt_units.PENDING: "interrupts were enabled while one waits",
+    bt_units.INDIRECT: "indirect branch",
 }
 
 

@@ -5,7 +5,7 @@
     while True:
         server.serve()                      # while it stands still: until the debugger resumes it, or without one
         stop = server.run(machine.run)
-        if server.stopped_for_debugger(): continue
+        if server.stopped_for_debugger(stop): continue
         server.report(stop)
 
 A debugger that connects stops the machine; when it has detached, the machine runs on.
@@ -97,7 +97,7 @@ class GdbServer:
             else:
                 # Everything else changes breakpoints or looks at the state, which is exact only when it stands still.
                 self._early.append(event)
-                self._stop_machine("a debugger came or went")
+                self._stop_machine("a debugger connects" if isinstance(event, Connected) else "the debugger let go")
 
     def _stop_machine(self, text: str) -> None:
         self._stopped_machine = True
