@@ -17,6 +17,7 @@ from typing import Final
 from iced_x86 import Instruction, Mnemonic
 
 from dbgvmm.bt import units
+from dbgvmm.bt.adaptation import Adaptation
 from dbgvmm.bt.cache import CacheFull, TranslationCache
 from dbgvmm.bt.callouts import SIMPLE, Callouts
 from dbgvmm.bt.direct import DirectUser
@@ -85,6 +86,7 @@ class Dispatcher:
         self.callouts = callouts
         self.stepper = Stepper(self)
         self.same_level = SameLevelReturn()
+        self.adaptation = Adaptation(cache, mmu, memory, callouts.operands)
         self.direct: DirectUser | None = None
         self._context = engine.context
         self._q = engine.context.q
@@ -117,7 +119,7 @@ class Dispatcher:
         self.seconds_callouts = 0.0
         self._site_handlers = (
             self._on_edge, self._on_callout, self._on_slice, self._on_lookup_miss, self._on_break, self._on_pending,
-            self._on_indirect,
+            self._on_indirect, self._on_store,
         )
         engine.handler = self.on_exit
         mmu.on_code_write = self._on_code_write
@@ -541,6 +543,7 @@ class Dispatcher:
         if unit is not None:
             mark = unit.mark_at(tc_rip)
             if not mark.fix and emulate_store(unit, mark, gpa, self.cpu, self.mmu):
+                self.adaptation.accuse(unit, mark)
                 self._behind(unit, tc_rip)
                 return
         self._recover(tc_rip)
@@ -552,6 +555,19 @@ class Dispatcher:
         self.mmu.open_page(gpa)
         self.open_pages.append(gpa)
         self.enter_precise(1)
+
+    def _on_store(self, site: Site) -> None:
+        """A store that was found guilty of faulting on traces. RIP is behind the exit already."""
+        unit = site.unit
+        tc_rip = self._q[self._rip]
+        try:
+            self.adaptation.carry_out(site)
+        except GuestFault as fault:
+            self._restore_mark(unit, unit.mark_at(tc_rip - len(EXIT)))
+            self.deliver_page_fault(fault) if fault.vector == Vector.PF else self.deliver(fault)
+            return
+        if not unit.live:
+            self._behind(unit, tc_rip - len(EXIT))
 
     def _behind(self, unit: TranslationUnit, tc_rip: int) -> None:
         """Go on behind the guest instruction at `tc_rip`, which was carried out."""

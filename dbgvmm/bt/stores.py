@@ -17,6 +17,8 @@ from dbgvmm.mmu.mmu import ShadowMmu
 _FROM_REGISTER: Final = {Code.MOV_RM64_R64: 8, Code.MOV_RM32_R32: 4, Code.MOV_RM16_R16: 2}
 _IMMEDIATE: Final = {Code.MOV_RM64_IMM32: 8, Code.MOV_RM32_IMM32: 4, Code.MOV_RM16_IMM16: 2}
 _EXCHANGE: Final = {Code.XCHG_RM64_R64: 8}
+PLAIN_STORES: Final = frozenset((*_FROM_REGISTER, *_IMMEDIATE))
+"""Opcodes of plain stores: `mov [memory], register or immediate`."""
 
 
 def _decode(unit: TranslationUnit, mark: Mark) -> Instruction:

@@ -22,6 +22,7 @@ from iced_x86 import Decoder, DecoderError, Instruction, InstructionInfoFactory,
 from dbgvmm.bt import classify as cls
 from dbgvmm.bt import tcdata, units
 from dbgvmm.bt.classify import Classifier
+from dbgvmm.bt.stores import PLAIN_STORES
 from dbgvmm.bt.units import CodePage, Edge, Mark, Site, TranslationUnit
 from dbgvmm.hardware.layout import (
     DATA_VA,
@@ -250,13 +251,18 @@ class _Emission:
         guest = 0
         kind = cls.IDENT
         marks = self.marks
+        guilty = unit.page.guilty if not self.precise else None
         for number, (instruction, kind) in enumerate(decoded):
             if number == index:
                 self.mark(guest, number)
                 self.count(number, flags_dead)
             length = instruction.len
             marks.append(Mark(len(code), guest, number, 0))
-            if kind == cls.IDENT:
+            if guilty and (start + guest & 0xFFF) in guilty and instruction.code in PLAIN_STORES:
+                self.code += EXIT
+                site = self.exit_site(units.STORE, instruction, data[guest : guest + length], guest, number)
+                self.stubs.append((-len(code), site))
+            elif kind == cls.IDENT:
                 if instruction.is_ip_rel_memory_operand:
                     self.rip_relative(instruction, data[guest : guest + length], guest, number)
                 else:

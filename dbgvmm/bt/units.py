@@ -20,6 +20,7 @@ LOOKUP_MISS: Final = 3
 BREAK: Final = 4
 PENDING: Final = 5
 INDIRECT: Final = 6
+STORE: Final = 7
 
 FIX_NONE: Final = 0
 FIX_RAX: Final = 1
@@ -31,7 +32,8 @@ FIX_SPILL: Final = 16
 class CodePage:
     """One guest page of code (or two, for a unit that crosses) under one mapping, and its translations."""
 
-    __slots__ = ("va", "pages", "user", "is_global", "units", "precise", "tc_pages", "fill", "writes", "code_map")
+    __slots__ = ("va", "pages", "user", "is_global", "units", "precise", "tc_pages", "fill", "writes", "code_map", "accused",
+                 "guilty")
 
     def __init__(self, va: int, pages: tuple[tuple[int, int], ...], user: bool, is_global: bool) -> None:
         self.va = va
@@ -43,6 +45,10 @@ class CodePage:
         self.tc_pages: list[TcPage] = []
         self.fill = 0
         self.writes = 0
+        self.accused: dict[int, int] = {}
+        """Trace faults of stores, by offset."""
+        self.guilty: dict[int, int] = {}
+        """Offsets of stores that are translated as callouts: how often in a row nothing was traced (see adaptation.py)."""
         self.code_map = 0
         """Bit n: the page's byte n has been translated (a hint: units that died leave theirs set)."""
 

@@ -1,0 +1,94 @@
+"""Adaptive retranslation: an instruction that keeps faulting on traces is translated to go straight to the monitor.
+
+Innocent until proven guilty: a store is copied. After GUILTY_AFTER trace faults its unit is made anew with a callout in
+its place, which saves the fault and its diagnosis (Adams & Agesen 2006, section 3.3). A callout that finds nothing
+traced ACQUITTED_AFTER times in a row is a copied store again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from iced_x86 import Instruction, MemorySizeExt, OpKind
+
+from dbgvmm.bt.cache import TranslationCache
+from dbgvmm.bt.operands import Operands
+from dbgvmm.bt.stores import PLAIN_STORES
+from dbgvmm.bt.units import Mark, Site, TranslationUnit
+from dbgvmm.mmu.access import USER, WRITE
+from dbgvmm.mmu.linear import GuestMemory
+from dbgvmm.mmu.mmu import ShadowMmu
+
+GUILTY_AFTER: Final = 6
+ACQUITTED_AFTER: Final = 16
+
+
+class Adaptation:
+    """Who is guilty, by code page and offset."""
+
+    def __init__(self, cache: TranslationCache, mmu: ShadowMmu, memory: GuestMemory, operands: Operands) -> None:
+        self._cache = cache
+        self._mmu = mmu
+        self._memory = memory
+        self._operands = operands
+        self.convicted = 0
+        self.acquitted = 0
+        self.adapted_stores = 0
+
+    def accuse(self, unit: TranslationUnit, mark: Mark) -> None:
+        """The store at `mark` faulted on a trace again."""
+        page = unit.page
+        offset = (unit.guest_rip + mark.guest_offset) & 0xFFF
+        count = page.accused.get(offset, 0) + 1
+        page.accused[offset] = count
+        if count == GUILTY_AFTER and unit.live and len(page.pages) == 1:
+            page.guilty[offset] = 0
+            self.convicted += 1
+            self._remake(unit, offset)
+
+    def _remake(self, unit: TranslationUnit, offset: int) -> None:
+        """Every unit that holds the instruction must be made anew."""
+        page = unit.page
+        for other in list(page.units.values()):
+            start = other.guest_rip & 0xFFF
+            if start <= offset < start + len(other.guest_bytes):
+                self._cache.kill(other, "adaptation")
+
+    def carry_out(self, site: Site) -> None:
+        """Do the guilty store. Raises GuestFault with nothing changed."""
+        instruction = site.instruction
+        assert instruction is not None
+        operands = self._operands
+        address = operands.linear(instruction)
+        size = MemorySizeExt.size(instruction.memory_size)
+        user = operands.cpu.cpl == 3
+        gpa = self._memory.physical(address, WRITE | USER if user else WRITE)
+        traced = gpa >> 12 in self._mmu.traces.kinds
+        self._store(instruction, address, size, user)
+        self.adapted_stores += 1
+        page = site.unit.page
+        offset = site.guest_rip & 0xFFF
+        if traced:
+            page.guilty[offset] = 0
+            return
+        innocent = page.guilty.get(offset, 0) + 1
+        page.guilty[offset] = innocent
+        if innocent >= ACQUITTED_AFTER:
+            del page.guilty[offset]
+            page.accused.pop(offset, None)
+            self.acquitted += 1
+            self._remake(site.unit, offset)
+
+    def _store(self, instruction: Instruction, address: int, size: int, user: bool) -> None:
+        operands, memory = self._operands, self._memory
+        if instruction.op1_kind == OpKind.REGISTER:
+            value = operands.register(instruction.op1_register)
+        else:
+            value = instruction.immediate(1)
+        data = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+        memory.write(address, data, user)
+
+    @staticmethod
+    def can_adapt(instruction: Instruction) -> bool:
+        """Whether the monitor can do this store itself."""
+        return instruction.code in PLAIN_STORES
