@@ -27,8 +27,8 @@ from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.dispatcher import Dispatcher
 from dbgvmm.bt.sync import StateSync
 from dbgvmm.bt.tcdata import BUDGET, TSC_BASE, TcData
-from dbgvmm.cpu.cpuid import CpuidTable
 from dbgvmm.cpu.bits import RFLAGS
+from dbgvmm.cpu.cpuid import CpuidTable
 from dbgvmm.cpu.faults import GuestFault, TripleFault, UnsupportedState
 from dbgvmm.cpu.msr import MsrTable, set_firmware_mtrrs
 from dbgvmm.cpu.state import VCpu
@@ -130,9 +130,11 @@ class Machine:
         self.seconds_total = 0.0
         self._request: BootRequest | None = None
         self._pending_stop: Stop | None = None
+        self._early_stop: Stop | None = None
+        self._running = False
         ticks = config.ns_per_insn * self.clock.tsc_hz / 1_000_000_000
         self._ticks = int(ticks) if ticks == int(ticks) else 0
-        self.cache.translator.ticks_per_instruction = self._ticks
+        self.cache.translator.set_ticks(self._ticks)
         self._scheduled_deadline: int | None = None
         self._tsc_offset = 0
         self._stop_at: int | None = None
@@ -212,6 +214,11 @@ class Machine:
         steps: stop after so many instructions (kind STEP). max_count: stop at this instruction count (kind LIMIT).
         """
         started = perf_counter()
+        early, self._early_stop = self._early_stop, None
+        if early is not None:
+            self.last_stop = early
+            return early
+        self._running = True
         self._pending_stop = None
         self._stop_at = None if steps is None else self.count + steps
         self._max_count = max_count
@@ -220,7 +227,11 @@ class Machine:
         collecting = gc.isenabled()
         gc.disable()  # units refer to each other in circles that only a flush unties: a collector finds nothing here
         try:
-            if steps is None or steps > 0:
+            if self.cpu.halted:
+                self._on_halt()
+            if self._pending_stop is not None:
+                pass  # still halted for good
+            elif steps is None or steps > 0:
                 self.dispatcher.run()
             else:
                 self._stop(Stop(StopKind.STEP, "stepped"))
@@ -229,6 +240,7 @@ class Machine:
         except UnsupportedState as fault:
             self._pending_stop = Stop(StopKind.UNSUPPORTED, str(fault))
         finally:
+            self._running = False
             if collecting:
                 gc.enable()
         self.seconds_total += perf_counter() - started
@@ -242,8 +254,13 @@ class Machine:
         return self.run(steps=count)
 
     def request_stop(self, text: str = "interrupted", kind: StopKind = StopKind.INTERRUPT) -> None:
-        """Have the machine stop at the next exit, at the latest after SERVICE_INTERVAL instructions."""
-        if self._pending_stop is None:
+        """Have the machine stop at the next exit, at the latest after SERVICE_INTERVAL instructions.
+
+        While it does not run, the next run() returns at once.
+        """
+        if not self._running:
+            self._early_stop = Stop(kind, text)
+        elif self._pending_stop is None:
             self._stop(Stop(kind, text))
 
     def _stop(self, stop: Stop) -> None:

@@ -6,8 +6,8 @@ it by that mapping. The first half of the TC holds global kernel code, the secon
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from dbgvmm.bt.tcdata import TcData
@@ -38,6 +38,11 @@ ROOM: Final = 256
 
 class CacheFull(Exception):
     """No TC page is left: the cache must be flushed."""
+
+
+def _neighbour(page: CodePage, target: int) -> TranslationUnit | None:
+    """The unit at `target` if it is on the same page: it can be linked at once, for both live and die by one mapping."""
+    return page.units.get(target & 0xFFF) if target & ~0xFFF == page.va else None
 
 
 class TranslationCache:
@@ -193,15 +198,9 @@ class TranslationCache:
         while True:
             tc_page = page.tc_pages[-1]
             at = TC_VA + tc_page.index * PAGE_SIZE + page.fill
-            units = page.units
-            va = page.va
-
-            def neighbour(target: int) -> TranslationUnit | None:
-                return units.get(target & 0xFFF) if target & ~0xFFF == va else None
-
             code, sites = self.translator.translate(
                 unit, data, at, limit=precise or limit, precise=bool(precise), indirect=indirect,
-                breakpoints=self.breakpoints, find=neighbour,
+                breakpoints=self.breakpoints, find=partial(_neighbour, page),
             )
             if not unit.length:
                 return False
@@ -425,4 +424,4 @@ class TranslationCache:
         }
 
 
-__all__ = ["CacheFull", "TranslationCache", "insort"]
+__all__ = ["CacheFull", "TranslationCache"]

@@ -169,6 +169,7 @@ class Callouts:
 
     def do_lgdt(self, i: Instruction) -> None:
         tables.lgdt(self.cpu, self.memory, self.operands.linear(i), self._operand_size(i))
+        self.cpu.on_segments_changed(self.cpu)  # IRETQ in the TC knows where descriptors are
 
     def do_lidt(self, i: Instruction) -> None:
         tables.lidt(self.cpu, self.memory, self.operands.linear(i), self._operand_size(i))

@@ -26,6 +26,7 @@ INVALID: Final = 12
 PAUSE: Final = 13
 RDTSC: Final = 14
 WIDE_EXCHANGE: Final = 15
+IRETQ: Final = 16
 
 STRAIGHT: Final = frozenset((IDENT, PUSHF, POPF, STI, PAUSE, RDTSC, WIDE_EXCHANGE))
 """Classes that do not end a unit."""
@@ -63,6 +64,8 @@ def _classify(instruction: Instruction) -> int:
         return INVALID
     if mnemonic == Mnemonic.PAUSE:
         return PAUSE
+    if mnemonic == Mnemonic.IRETQ:
+        return IRETQ
     if mnemonic in (Mnemonic.CMPXCHG8B, Mnemonic.CMPXCHG16B):
         return WIDE_EXCHANGE
     if mnemonic == Mnemonic.RDTSC:

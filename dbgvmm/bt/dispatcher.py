@@ -31,10 +31,13 @@ from dbgvmm.bt.tcdata import (
     IOPL_SET,
     MARGIN,
     PENDING,
+    RETURN_CS,
+    RETURN_SS,
     SPILL_ANY,
     SPILL_RAX,
     SPILL_RCX,
     VIRTUAL_IOPL,
+    ZERO,
     TcData,
 )
 from dbgvmm.bt.translator import EXIT, MAX_UNIT
@@ -48,6 +51,7 @@ from dbgvmm.cpu.state import VCpu
 from dbgvmm.hardware.context import HFlags
 from dbgvmm.hardware.engine import Engine, EngineError
 from dbgvmm.hardware.layout import (
+    DATA_VA,
     KERNEL_LOOKUP_VA,
     MASK64,
     TC_SIZE,
@@ -56,8 +60,8 @@ from dbgvmm.hardware.layout import (
     is_canonical,
     is_lookup_slot,
 )
-from dbgvmm.mmu.linear import GuestMemory
 from dbgvmm.mmu.access import HIDDEN, TRUE
+from dbgvmm.mmu.linear import GuestMemory
 from dbgvmm.mmu.mmu import ShadowMmu
 
 CALLOUT_VECTOR: Final = EXIT[1]
@@ -119,7 +123,7 @@ class Dispatcher:
         self.seconds_callouts = 0.0
         self._site_handlers = (
             self._on_edge, self._on_callout, self._on_slice, self._on_lookup_miss, self._on_break, self._on_pending,
-            self._on_indirect, self._on_store,
+            self._on_indirect, self._on_store, self._on_returned,
         )
         engine.handler = self.on_exit
         mmu.on_code_write = self._on_code_write
@@ -260,6 +264,14 @@ class Dispatcher:
         self.stepper.undo_branch(self.cpu.rip)
         self.deliver(GuestFault(Vector.GP, 0, reason=f"branch to {target_rip:#x}, which is not canonical"))
 
+    def _on_returned(self, site: Site) -> None:
+        """An IRETQ ran in the TC and something waits for its IF. RCX holds its target; RAX and RCX are spilled."""
+        gpr, words = self._context.gpr, self.data.words
+        target_rip = gpr[1]
+        gpr[0], gpr[1] = words[SPILL_RAX >> 3], words[SPILL_RCX >> 3]
+        self.cpu.rflags &= ~IOPL
+        self._resume_at(target_rip)
+
     def _on_break(self, site: Site) -> None:
         self._resume_at(site.guest_rip)
 
@@ -284,9 +296,11 @@ class Dispatcher:
         mnemonic = instruction.mnemonic
         counts = self.callout_counts
         counts[mnemonic] = counts.get(mnemonic, 0) + 1
-        if mnemonic == Mnemonic.IRETQ and self._return_to_same_level():
-            pass
-        elif mnemonic not in SIMPLE or not self._execute_simply(instruction, site):
+        done = (
+            self._return_to_same_level() if mnemonic == Mnemonic.IRETQ
+            else mnemonic in SIMPLE and self._execute_simply(instruction, site)
+        )  # fmt: skip
+        if not done:
             self.sync.load_flags()
             self.execute(instruction, site.next_rip)
         self.seconds_callouts += perf_counter() - start
@@ -302,11 +316,23 @@ class Dispatcher:
             return False  # the long way finds it again
         if frame is None:
             return False
+        self._remember_return()
         cpu.rip, cpu.rflags, cpu.gpr[4] = frame
         cpu.nmi_blocked = cpu.interrupt_shadow = False
         self.update_pending()
         self.resume()
         return True
+
+    def _remember_return(self) -> None:
+        """Let translated IRETQs return to the current CS and SS: their descriptors were just checked."""
+        cpu, words = self.cpu, self.data.words
+        for index, at in ((1, RETURN_CS >> 3), (2, RETURN_SS >> 3)):
+            selector = cpu.segs[index].selector
+            offset = selector & ~7
+            words[at] = -selector & MASK64
+            words[at + 1] = cpu.gdtr.base + offset & MASK64 if offset else DATA_VA + ZERO
+            words[at + 2] = -self.same_level.known[offset] & MASK64 if offset else 0
+        self.sync.return_selectors = cpu.segs[1].selector, cpu.segs[2].selector, cpu.gdtr.base
 
     def _execute_simply(self, instruction: Instruction, site: Site) -> bool:
         """The short way for instructions that leave RFLAGS alone: no flags are moved. False: nothing was done yet."""
@@ -341,7 +367,7 @@ class Dispatcher:
         elif data.bytes[PENDING] & INTERRUPT_WAITS:
             data.bytes[PENDING] &= ~INTERRUPT_WAITS
         if sync.segments_dirty:
-            sync.store_segments()
+            self._store_segments()
         self._q[self._rip] = entry
         self.load_root()
         return True
@@ -449,9 +475,9 @@ class Dispatcher:
                 if found != frame:
                     break
             else:
-                if is_global == owner.is_global:
-                    if self.mmu.open_window(tc_page.index, list(owner.pages), owner.user, is_global):
-                        return
+                pages = list(owner.pages)
+                if is_global == owner.is_global and self.mmu.open_window(tc_page.index, pages, owner.user, is_global):
+                    return
         except GuestFault:
             pass  # the fetch that `resume` makes finds the same fault, with the right address
         self._recover(tc_rip)
@@ -709,10 +735,22 @@ class Dispatcher:
         """Segments, flags, RIP and root of the CPU into the context; RIP becomes `entry`."""
         sync = self.sync
         if sync.segments_dirty:
-            sync.store_segments()
+            self._store_segments()
         sync.store_flags()
         self._q[self._rip] = entry
         self.load_root()
+
+    def _store_segments(self) -> None:
+        sync = self.sync
+        sync.store_segments()
+        if sync.return_selectors is not None and not sync.return_selectors_hold():
+            self.forget_return()
+
+    def forget_return(self) -> None:
+        """CS, SS or GDTR changed: what IRETQ in the TC compares with is not known any more."""
+        self.sync.return_selectors = None
+        for at in (RETURN_CS >> 3, RETURN_SS >> 3):
+            self.data.words[at] = 0
 
     def load_root(self) -> None:
         """Point the hardware's CR3 at the current shadow root."""

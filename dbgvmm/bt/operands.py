@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from iced_x86 import Instruction, MemorySizeExt, OpKind, Register, RegisterExt
+from iced_x86 import Instruction, MemorySizeExt, OpKind, Register, Register_, RegisterExt
 
 from dbgvmm.cpu.faults import general_protection, stack_fault
 from dbgvmm.cpu.state import VCpu
@@ -31,7 +31,7 @@ class Operands:
 
     # -- registers
 
-    def register(self, register: int) -> int:
+    def register(self, register: Register_) -> int:
         """A general or segment register's value, zero-extended."""
         if register in _SEGMENTS:
             return self.cpu.segs[_SEGMENTS[register]].selector
@@ -41,7 +41,7 @@ class Operands:
             return self.cpu.gpr[number - 4] >> 8 & 0xFF
         return self.cpu.gpr[number] & ((1 << 8 * size) - 1)
 
-    def set_register(self, register: int, value: int) -> None:
+    def set_register(self, register: Register_, value: int) -> None:
         """Write a general register as an instruction would: 32-bit writes clear the upper half."""
         number = RegisterExt.number(register)
         size = RegisterExt.size(register)
@@ -58,7 +58,7 @@ class Operands:
             gpr[number] = gpr[number] & ~0xFF & MASK64 | value & 0xFF
 
     @staticmethod
-    def segment_index(register: int) -> int:
+    def segment_index(register: Register_) -> int:
         """ES CS SS DS FS GS as 0 to 5."""
         return _SEGMENTS[register]
 

@@ -33,6 +33,8 @@ class StateSync:
         self.engine = engine
         self.cpu = cpu
         self.segments_dirty = True
+        self.return_selectors: tuple[int, int, int] | None = None
+        """CS, SS and GDT base that IRETQ in the TC was told of."""
         self._context = engine.context
         cpu.on_segments_changed = self._segments_changed
 
@@ -60,6 +62,13 @@ class StateSync:
         if self.cpu.cpl != 3:
             system = system & ~IOPL | KERNEL_IOPL
         q[context.eflags_q] = system
+
+    def return_selectors_hold(self) -> bool:
+        """Whether IRETQ in the TC may go on: at CPL 3 none runs, and what it knows is kept for the way back."""
+        cpu = self.cpu
+        if cpu.cpl == 3:
+            return True
+        return self.return_selectors == (cpu.segs[1].selector, cpu.segs[2].selector, cpu.gdtr.base)
 
     def store_segments(self) -> None:
         """Segments, CPL and mode into the context."""

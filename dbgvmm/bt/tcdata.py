@@ -23,9 +23,17 @@ TSC_BASE: Final = 0x30
 """The TSC that BUDGET = 0 stands for."""
 VIRTUAL_IOPL: Final = 0x38
 """Byte: what pushf must add to bits 15:8 of the hardware's flags, whose IOPL is 1 in the kernel, to show the guest's."""
-SCRATCH_RSP: Final = 0x28
-SCRATCH_STACK: Final = 0x800
-"""Top of a small stack for sequences that need pushf/popf but must not touch the guest's stack."""
+RETURN_CS: Final = 0x40
+"""Six words about the CS and SS that an IRETQ to the same level must have: minus the selector, the descriptor's address,
+minus the descriptor, for CS and then for SS. All 0: not known, every IRETQ is a callout."""
+RETURN_SS: Final = 0x58
+ZERO: Final = 0x70
+"""Stays 0: the descriptor of a null SS."""
+USUAL_FLAGS_8: Final = 0x100
+USUAL_FLAGS_16: Final = 0x200
+"""Tables of 256 bytes: 0 for the values of RFLAGS bits 15:8 and 23:16 that IRETQ in the TC may load."""
+_UNUSUAL: Final = 0x1B_7100
+"""TF, IOPL, NT, RF, VM, VIF, VIP."""
 
 MARGIN: Final = 16
 """A unit checks the budget after at most this many of its instructions: so the check cannot come too late."""
@@ -41,3 +49,5 @@ class TcData:
         self.signed = page.cast("q")
         self.words = page.cast("Q")
         self.bytes = page
+        for table, shift in ((USUAL_FLAGS_8, 8), (USUAL_FLAGS_16, 16)):
+            page[table : table + 256] = bytes(int(value & _UNUSUAL >> shift & 0xFF != 0) for value in range(256))

@@ -46,6 +46,10 @@ _STORE_RAX, _LOAD_RAX = b"\x48\x89\x05", b"\x48\x8b\x05"
 _STORE_RCX, _LOAD_RCX = b"\x48\x89\x0d", b"\x48\x8b\x0d"
 _POPF_SPECIAL = 0x3_7100
 """TF, IOPL, NT, RF, VM: popf of any of these goes to the monitor."""
+_SCALINGS = {
+    9: b"\x48\x8d\x04\xc0", 5: b"\x48\x8d\x04\x80", 3: b"\x48\x8d\x04\x40", 2: b"\x48\x8d\x04\x00",
+}  # fmt: skip
+"""`lea rax, [rax + rax * n]` by factor: multiplication that leaves the flags alone."""
 _SPILLABLE = {Register.RAX: 0, Register.RCX: 1, Register.RDX: 2, Register.RBX: 3, Register.RSI: 6, Register.RDI: 7}
 _MEMORY = OpKind.MEMORY
 
@@ -63,6 +67,17 @@ class Translator:
         self._info = InstructionInfoFactory()
         self.instructions = 0
         self.ticks_per_instruction = 0
+        self.scale: tuple[bytes, ...] = ()
+
+    def set_ticks(self, ticks: int) -> None:
+        """TSC ticks per instruction; 0, or a number that no chain of `lea` makes: rdtsc is a callout."""
+        self.ticks_per_instruction = ticks
+        scale = []
+        for factor, scaling in _SCALINGS.items():
+            while ticks > 1 and ticks % factor == 0:
+                ticks //= factor
+                scale.append(scaling)
+        self.scale = tuple(scale) if ticks == 1 else ()
 
     def translate(
         self,
@@ -486,24 +501,82 @@ class _Emission:
         else:
             self.code += raw
 
+    def emit_iretq(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
+        """IRETQ to the same CS and SS without an exit; at the least doubt, with flags and registers untouched, a callout.
+
+        Doubts: another selector, a descriptor that is not as when it was checked, unusual flags, a RIP that is not
+        canonical. Kernels return so from interrupts, and to serialise.
+        """
+        if self.user or self.precise:
+            self.emit_callout(instruction, raw, guest, number)
+            return
+        code = self.code
+        spilled = units.FIX_RAX | units.FIX_RCX
+        slow: list[int] = []
+
+        def unless_zero() -> None:
+            """Go on if RCX is 0, else to the slow way."""
+            code.extend(b"\xe3\x05\xe9\0\0\0\0")
+            slow.append(len(code))
+
+        self.data_ref(_STORE_RAX, tcdata.SPILL_RAX)
+        self.data_ref(_STORE_RCX, tcdata.SPILL_RCX)
+        self.mark(guest, number, spilled)
+        for words, frame_offset in ((tcdata.RETURN_CS, 8), (tcdata.RETURN_SS, 32)):
+            code += bytes((0x48, 0x8B, 0x4C, 0x24, frame_offset))  # mov rcx, [rsp + offset]
+            self.data_ref(_LOAD_RAX, words)
+            code += b"\x48\x8d\x0c\x08"  # lea rcx, [rax + rcx]
+            unless_zero()
+            self.data_ref(_LOAD_RCX, words + 8)
+            code += b"\x48\x8b\x09"  # mov rcx, [rcx]: the descriptor
+            self.data_ref(_LOAD_RAX, words + 16)
+            code += b"\x48\x8d\x0c\x08"
+            unless_zero()
+        for table, frame_offset in ((tcdata.USUAL_FLAGS_8, 17), (tcdata.USUAL_FLAGS_16, 18)):
+            self.data_ref(b"\x48\x8d\x05", table)  # lea rax, [table]
+            code += bytes((0x0F, 0xB6, 0x4C, 0x24, frame_offset))
+            code += b"\x0f\xb6\x0c\x08"  # movzx ecx, byte [rax + rcx]
+            unless_zero()
+        # canonical if bits 63:32, sign-extended, equal bits 47:32, sign-extended
+        code += b"\x48\x0f\xbf\x4c\x24\x04" + b"\x48\x63\x44\x24\x04"
+        code += b"\x48\xf7\xd0" + b"\x48\x8d\x4c\x08\x01"
+        unless_zero()
+        code += b"\x48\x8b\x0c\x24" + b"\x48\x8d\x64\x24\x10" + b"\x9d" + b"\x48\x8b\x24\x24"
+        self.data_ref(b"\x0f\xb6\x05", tcdata.PENDING)
+        code += b"\x48\x91" + b"\xe3\x04" + b"\x48\x91" + EXIT  # xchg; jrcxz over the exit
+        self.stubs.append((-len(code), Site(units.RETURNED, self.unit, 0, retired=number + 1)))
+        code += b"\x48\x91"
+        self.mark(guest, number, units.FIX_RCX)
+        code += b"\x48\xb8" + _U64.pack(self.lookup) + b"\xff\x24\xc8"
+        for position in slow:
+            code[position - 4 : position] = _I32.pack(len(code) - position)
+        self.mark(guest, number, spilled)
+        self.data_ref(_LOAD_RCX, tcdata.SPILL_RCX)
+        self.mark(guest, number, units.FIX_RAX)
+        self.data_ref(_LOAD_RAX, tcdata.SPILL_RAX)
+        self.mark(guest, number)
+        self.emit_callout(instruction, raw, guest, number)
+
     def emit_rdtsc(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
         """TSC_BASE - (BUDGET + what this unit has counted ahead) * ticks per instruction, without touching flags.
 
         The kernel only (CR4.TSD is for CPL 3), and only where an instruction takes a whole number of ticks.
         """
         ticks = self.owner.ticks_per_instruction
-        if self.user or self.precise or not ticks:
+        if self.user or self.precise or not self.owner.scale:
             self.emit_callout(instruction, raw, guest, number)
             return
         counted = self.unit.length if number >= self.unit.count_index else 0
         correction = ticks * (1 - (counted - number - 1))
         self.data_ref(_LOAD_RAX, tcdata.BUDGET)
         self.code += b"\x48\xf7\xd0"  # not rax: -BUDGET - 1
-        self.code += b"\xba" + _U32.pack(ticks)
-        self.code += b"\xc4\xe2\xeb\xf6\xc0"  # mulx rax, rdx, rax: RAX's name twice would lose the low half
-        self.data_ref(b"\x48\x8b\x05", tcdata.TSC_BASE)
-        self.code += b"\x48\x8d\x84\x10" + _I32.pack(correction)
-        self.code += b"\xc4\xe3\xfb\xf0\xd0\x20" + b"\x89\xd2" + b"\x89\xc0"  # rorx rdx, rax, 32
+        for scaling in self.owner.scale:
+            self.code += scaling
+        self.data_ref(b"\x48\x8b\x15", tcdata.TSC_BASE)
+        self.code += b"\x48\x8d\x84\x10" + _I32.pack(correction)  # lea rax, [rax + rdx + correction]
+        self.data_ref(_STORE_RAX, tcdata.SPILL_ANY)
+        self.data_ref(b"\x8b\x15", tcdata.SPILL_ANY + 4)
+        self.code += b"\x89\xc0"
 
     # -- the end
 
@@ -552,6 +625,7 @@ _EMITTERS = {
     cls.PUSHF: _Emission.emit_pushf,
     cls.PAUSE: _Emission.emit_pause,
     cls.RDTSC: _Emission.emit_rdtsc,
+    cls.IRETQ: _Emission.emit_iretq,
     cls.WIDE_EXCHANGE: _Emission.emit_wide_exchange,
 }
 _CALLOUTS_WHEN_PRECISE = frozenset((cls.POPF, cls.RDTSC))

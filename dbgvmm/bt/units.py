@@ -21,6 +21,7 @@ BREAK: Final = 4
 PENDING: Final = 5
 INDIRECT: Final = 6
 STORE: Final = 7
+RETURNED: Final = 8
 
 FIX_NONE: Final = 0
 FIX_RAX: Final = 1

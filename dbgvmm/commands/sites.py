@@ -18,6 +18,8 @@ SITE_KINDS: Final = {
     bt_units.BREAK: "break",
     bt_units.PENDING: "pending interrupt",
     bt_units.INDIRECT: "indirect branch",
+    bt_units.STORE: "guilty store",
+    bt_units.RETURNED: "interrupt after iretq",
 }
 
 

@@ -11,6 +11,7 @@ import struct
 from .bits import RFLAGS, SegmentAttributes, is_canonical
 from .descriptors import attributes_of, base_of, limit_of
 from .memory import LinearMemory
+from .privilege import null_stack_attributes
 from .state import Segment, VCpu
 
 _FRAME = struct.Struct("<5Q")
@@ -33,7 +34,8 @@ class SameLevelReturn:
     """Pops such a frame, or leaves it to iret.iret()."""
 
     def __init__(self) -> None:
-        self._known: dict[int, int] = {}
+        self.known: dict[int, int] = {}
+        """Checked descriptors by offset in the GDT."""
 
     def pop(self, cpu: VCpu, mem: LinearMemory) -> tuple[int, int, int] | None:
         """RIP, RFLAGS and RSP of the frame at RSP, or None where anything is unusual. Raises GuestFault #PF."""
@@ -41,16 +43,20 @@ class SameLevelReturn:
         segs = cpu.segs
         if cs != segs[1].selector or ss != segs[2].selector or rflags & _UNUSUAL or cpu.rflags & RFLAGS.NT:
             return None
-        if not cs & ~7 or cs & 4 or not ss & ~7 or ss & 4 or not is_canonical(rip):
+        if not cs & ~7 or (cs | ss) & 4 or not is_canonical(rip):
+            return None
+        if not ss & ~3 and (ss or segs[2].attributes != null_stack_attributes(0)):
             return None
         base, limit = cpu.gdtr.base, cpu.gdtr.limit
         for selector, segment in ((cs, segs[1]), (ss, segs[2])):
             offset = selector & ~7
+            if not offset:
+                continue  # a null SS, as 64-bit kernels may have
             if offset + 7 > limit:
                 return None
             raw = mem.read_u64(base + offset, False)
-            if self._known.get(offset) != raw or segment.base:
+            if self.known.get(offset) != raw or segment.base:
                 if not _matches(segment, raw):
                     return None
-                self._known[offset] = raw
+                self.known[offset] = raw
         return rip, rflags & _DEFINED | RFLAGS.FIXED, rsp

@@ -43,7 +43,7 @@ def lldt(cpu: VCpu, mem: LinearMemory, selector: int) -> None:
     if not selector & 0xFFFC:
         cpu.ldtr.set(selector, 0, 0, 0)
         return
-    address, raw, base = _system_descriptor(cpu, mem, selector)
+    _, raw, base = _system_descriptor(cpu, mem, selector)
     if raw >> 40 & 0x1F != SystemType.LDT:
         raise general_protection(selector & 0xFFFC, "LLDT of a descriptor that is not an LDT")
     if not attributes_of(raw) & SegmentAttributes.P:

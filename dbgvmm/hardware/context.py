@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from typing import Any, Final
+from typing import Final
 
-from unicorn import Uc, UcError
+from unicorn import Uc
 from unicorn import x86_const as uc_x86
 
+_ADVICE: Final = "use unicorn 2.1.x (2.1.4 is known to work)"
 SEGMENT_STRIDE: Final = 24
 """Bytes from one cached segment to the next: selector, padding, base, limit, attributes."""
 
@@ -57,7 +58,7 @@ class ContextView:
         blob = (ctypes.c_ubyte * size).from_address(address)
         view = memoryview(blob).cast("B")
         # The copied structure need not start on an 8-byte boundary of the blob: align the views on its registers.
-        regs = self._find(bytes(view), uc)
+        regs = self._find_registers(uc)
         self.bytes = view[regs % 8 : regs % 8 + (size - regs % 8) // 8 * 8]
         self.q = self.bytes.cast("Q")
         self.d = self.bytes.cast("I")
@@ -88,11 +89,11 @@ class ContextView:
     def _unique(raw: bytes, pattern: bytes, what: str) -> int:
         at = raw.find(pattern)
         if at < 0:
-            raise LayoutError(f"{what} was not found in the engine's saved context: use unicorn 2.1.x (2.1.4 is known to work)")
+            raise LayoutError(f"{what} was not found in the engine's saved context: {_ADVICE}")
         return at
 
-    def _find(self, before: bytes, uc: Uc) -> int:
-        del before
+    def _find_registers(self, uc: Uc) -> int:
+        """Offset of RAX in the raw copy."""
         sentinel = 0x1122_3344_5566_7788
         uc.reg_write(uc_x86.UC_X86_REG_RAX, sentinel)
         uc.context_update(self._context)
@@ -100,7 +101,7 @@ class ContextView:
         raw = ctypes.string_at(address or 0, self._context.size)
         at = raw.find(struct.pack("<Q", sentinel))
         if at < 0:
-            raise LayoutError("RAX was not found in the engine's saved context: use unicorn 2.1.x (2.1.4 is known to work)")
+            raise LayoutError(f"RAX was not found in the engine's saved context: {_ADVICE}")
         uc.reg_write(uc_x86.UC_X86_REG_RAX, 0)
         return at
 
@@ -124,7 +125,7 @@ class ContextView:
         self._demand("CR0", self.q[self.cr_q], uc.reg_read(uc_x86.UC_X86_REG_CR0))
         self._demand("CR4", self.q[self.cr_q + 4], uc.reg_read(uc_x86.UC_X86_REG_CR4))
         self._demand("DF", self.s[self.df_d], 1)
-        for number, (_, register, _) in enumerate(named):
+        for _, register, _ in named:
             uc.reg_write(register, 0)
         uc.msr_write(0xC000_0100, 0)
         uc.msr_write(0xC000_0101, 0)
@@ -133,7 +134,7 @@ class ContextView:
     @staticmethod
     def _demand(name: str, found: int, wanted: int) -> None:
         if found != wanted:
-            raise LayoutError(f"{name} is {found:#x} in the engine's saved context, not {wanted:#x}: use unicorn 2.1.x (2.1.4 is known to work)")
+            raise LayoutError(f"{name} is {found:#x} in the engine's saved context, not {wanted:#x}: {_ADVICE}")
 
     def segment_q(self, index: int) -> int:
         """Index into `q` of cached segment `index` (ES CS SS DS FS GS): [0] selector, [1] base, [2] limit and attributes."""
@@ -150,11 +151,3 @@ class ContextView:
         """Selector, base, limit, attributes of one cached segment."""
         at = self.segment_q(index)
         return self.q[at] & 0xFFFF, self.q[at + 1], self.q[at + 2] & 0xFFFF_FFFF, self.q[at + 2] >> 32
-
-
-def probe(uc: Uc) -> Any:  # pragma: no cover - interactive aid
-    """Show the raw context, for people who port this to another engine version."""
-    try:
-        return bytes(ContextView(uc).bytes)
-    except UcError as error:
-        return str(error)

@@ -8,7 +8,9 @@ from dbgvmm.hardware.paging import PTE
 from dbgvmm.mmu.access import FETCH, IMPLICIT, READ, USER, WRITE
 
 VA = 0x40_0000_1000
-P, W, U, RSVD, I = (PageFaultError.P, PageFaultError.W, PageFaultError.U, PageFaultError.RSVD, PageFaultError.I)
+P, W, U, RSVD, I = (  # noqa: E741 - the manual's names
+    PageFaultError.P, PageFaultError.W, PageFaultError.U, PageFaultError.RSVD, PageFaultError.I
+)  # fmt: skip
 
 
 def fault(machine: MmuMachine, access: int, va: int = VA) -> int | None:

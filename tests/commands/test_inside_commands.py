@@ -1,0 +1,98 @@
+"""What only the monitor can show."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbgvmm.commands import CommandError, CommandTable, Session
+from dbgvmm.commands.disassembly import disassemble_tc
+from dbgvmm.commands.inside import info_callouts, info_exits, info_shadow, info_tc, info_traces, info_tu
+from dbgvmm.commands.parameters import Address
+
+
+@pytest.fixture
+def ended(hello: Session, table: CommandTable) -> Session:
+    """The guest `hello` after its last instruction."""
+    table.execute(hello, "continue")
+    return hello
+
+
+def entry(session: Session) -> Address:
+    symbol = session.symbols.find("kernel_entry")
+    assert symbol is not None
+    return Address(symbol.address)
+
+
+def test_info_tu_finds_a_unit_by_guest_address_and_by_tc_address(ended: Session) -> None:
+    unit = info_tu(ended, entry(ended))
+    assert unit.guest_rip == entry(ended)
+    assert unit.instructions == 5
+    assert any("<kmain>, linked" in text for text in unit.exits)
+    assert info_tu(ended, Address(unit.tc_start + 1)) == unit
+
+
+def test_info_tu_says_when_nothing_was_translated(hello: Session, table: CommandTable) -> None:
+    with pytest.raises(CommandError, match="has not been translated"):
+        table.execute(hello, "info tu kmain")
+    with pytest.raises(CommandError, match="no translation unit at TC address"):
+        table.execute(hello, "info tu 0xff10000000f00000")
+
+
+def test_disassemble_tc_puts_the_translation_beside_the_guests_code(ended: Session) -> None:
+    translation = disassemble_tc(ended, entry(ended))
+    guest = [line.mnemonic for line, _ in translation.pairs]
+    assert guest == ["mov", "mov", "mov", "xor", "call"]
+    first, translated = translation.pairs[0]
+    assert [line.text for line in translated] == [first.text]
+    assert all(line.text == "int 0x20" for line in translation.stubs)
+    text = str(translation)
+    assert "sub qword ptr [budget], 5" in text
+    assert "edge to" in text
+
+
+def test_every_tc_byte_of_a_unit_is_shown_once(ended: Session) -> None:
+    for unit in ended.machine.cache.units():
+        translation = disassemble_tc(ended, Address(unit.guest_rip))
+        lines = [line for _, lines in translation.pairs for line in lines] + list(translation.stubs)
+        assert sum(len(line.code) for line in lines) == unit.tc_end - unit.tc_start
+        assert len({line.address for line in lines}) == len(lines)
+
+
+def test_info_tc_counts_what_is_in_the_cache(ended: Session) -> None:
+    facts = info_tc(ended)
+    assert facts.values["live_units"] == len(list(ended.machine.cache.units())) > 0
+    assert "units" in str(facts)
+
+
+def test_info_shadow_shows_the_entries_that_the_hardware_uses(ended: Session) -> None:
+    report = info_shadow(ended, Address(0x107000))
+    assert report.found is not None
+    assert report.found.physical == 0x107000
+    assert "PML5E" in str(report)
+    assert "not in the shadow" in str(info_shadow(ended, Address(0x7F00_0000_0000)))
+
+
+def test_info_traces_knows_code_and_page_tables(ended: Session) -> None:
+    report = info_traces(ended)
+    assert report.frames[entry(ended) >> 12] == "code"
+    assert report.frames[ended.machine.cpu.cr3 >> 12] == "page table"
+    assert "page table" in str(report)
+
+
+def test_info_callouts_and_exits_count(ended: Session) -> None:
+    assert info_callouts(ended).counts["out"] > 20
+    assert "exits" in str(info_exits(ended))
+    assert "hlt" in str(info_callouts(ended))
+
+
+def test_info_stats_has_every_counter(ended: Session, table: CommandTable) -> None:
+    text = str(table.execute(ended, "info stats"))
+    assert all(name in text for name in ended.machine.stats())
+
+
+def test_info_exceptions_counts_by_vector(booted: object, table: CommandTable) -> None:
+    session = Session(booted("selftest"))  # type: ignore[operator]  # a fixture that makes machines
+    table.execute(session, "continue")
+    text = str(table.execute(session, "info exceptions"))
+    assert "#UD" in text
+    assert "external interrupts" in text

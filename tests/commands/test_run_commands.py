@@ -1,0 +1,91 @@
+"""Running, stopping and breakpoints, with the guest `hello`."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session
+from dbgvmm.commands.breakpoints import break_, info_breakpoints
+from dbgvmm.commands.parameters import Address, Count
+from dbgvmm.commands.run_control import continue_, nexti, stepi, until
+from dbgvmm.debug.stops import StopKind
+
+
+def symbol(session: Session, name: str) -> Address:
+    found = session.symbols.find(name)
+    assert found is not None
+    return Address(found.address)
+
+
+def test_continue_stops_at_a_breakpoint_and_then_at_the_end(hello: Session) -> None:
+    kmain = symbol(hello, "kmain")
+    break_(hello, kmain)
+    report = continue_(hello)
+    assert (report.stop.kind, report.rip, report.number) == (StopKind.BREAKPOINT, kmain, 1)
+    assert "breakpoint 1" in str(report)
+    assert "<kmain>: push rbp" in str(report)
+    assert continue_(hello).stop.kind is StopKind.HALT
+
+
+def test_stepi_executes_exactly_so_many_instructions(hello: Session) -> None:
+    assert stepi(hello).count == 1
+    assert stepi(hello, Count(10)).count == 11
+
+
+def test_nexti_runs_over_a_call(hello: Session, table: CommandTable) -> None:
+    break_(hello, symbol(hello, "kmain"))
+    continue_(hello)
+    for _ in range(3):
+        report = nexti(hello)
+    assert report.place.startswith(f"{symbol(hello, 'kmain') + 9:#x} <kmain+")
+    assert len(hello.machine.breakpoints) == 1
+
+
+@pytest.mark.parametrize("where", ["#3000", "+3000"])
+def test_until_a_moment_stops_at_that_count(hello: Session, where: str) -> None:
+    assert until(hello, where).count == 3000
+
+
+def test_until_an_address_leaves_no_breakpoint_behind(hello: Session) -> None:
+    assert until(hello, "kmain").rip == symbol(hello, "kmain")
+    assert not list(hello.machine.breakpoints)
+
+
+def test_until_refuses_the_past(hello: Session) -> None:
+    stepi(hello, Count(10))
+    with pytest.raises(CommandError, match="not in the future"):
+        until(hello, "#10")
+
+
+def test_a_guest_that_has_ended_can_only_be_restarted(booted: object, table: CommandTable) -> None:
+    session = Session(booted("triplefault"))  # type: ignore[operator]  # a fixture that makes machines
+    assert continue_(session).stop.kind is StopKind.TRIPLE_FAULT
+    with pytest.raises(CommandError, match="restart"):
+        continue_(session)
+    table.execute(session, "restart")
+    assert stepi(session).stop.kind is StopKind.STEP
+
+
+def test_restart_begins_at_the_first_instruction(hello: Session, table: CommandTable) -> None:
+    first = hello.machine.cpu.rip
+    continue_(hello)
+    assert "boot_entry32" in str(table.execute(hello, "restart"))
+    assert hello.machine.cpu.rip == first
+
+
+def test_breakpoints_are_listed_and_deleted_by_number(hello: Session, table: CommandTable) -> None:
+    for address in (0x1000, 0x2000, 0x3000):
+        break_(hello, Address(address))
+    hello.machine.breakpoints.add(0x4000)
+    assert str(table.execute(hello, "delete 1 3")) == "2 breakpoints removed"
+    lines = info_breakpoints(hello).lines
+    assert [(line.number, line.address) for line in lines] == [(2, 0x2000), (None, 0x4000)]
+    table.execute(hello, "delete")
+    assert list(hello.machine.breakpoints) == [0x4000]
+    with pytest.raises(CommandError, match="no breakpoint 2"):
+        table.execute(hello, "delete 2")
+
+
+def test_quit_asks_to_leave(hello: Session, table: CommandTable) -> None:
+    with pytest.raises(QuitRequest):
+        table.execute(hello, "quit")

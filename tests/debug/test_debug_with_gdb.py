@@ -1,0 +1,152 @@
+"""The real gdb on real guests, through the command line."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+
+INTERRUPT_SOON = (
+    "python import os, signal, threading; threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()"
+)
+
+
+class Gdb:
+    """`gdb("hello", commands...)`: what gdb prints. `status` and `stderr` are dbgvmm's, `stdout` the guest's."""
+
+    def __init__(self, guest: Callable[[str], Path], tmp_path: Path) -> None:
+        self._guest = guest
+        self._socket = tmp_path / "gdb"
+        self.status = -1
+        self.stdout = ""
+        self.stderr = ""
+
+    def __call__(self, name: str, *commands: str, connect: str = "target remote", options: tuple[str, ...] = ()) -> str:
+        kernel = self._guest(name)
+        line = [sys.executable, "-m", "dbgvmm", "run", str(kernel), f"--gdb=unix:{self._socket}", "--wait", *options]
+        dbgvmm = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert dbgvmm.stderr is not None
+            announced = dbgvmm.stderr.readline()
+            assert "waits for gdb" in announced, announced
+            arguments = ["gdb", "-nx", "-q", "-batch", "-ex", "set confirm off", "-ex", "set width 0"]
+            for command in (f"{connect} {self._socket}", *commands):
+                arguments += ["-ex", command]
+            arguments.append(str(kernel.with_suffix(".elf64")))
+            result = subprocess.run(
+                arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                timeout=60, check=False,
+            )  # fmt: skip
+            self.stdout, self.stderr = dbgvmm.communicate(timeout=30)
+            self.status = dbgvmm.returncode
+        finally:
+            dbgvmm.kill()
+            dbgvmm.wait()
+        return result.stdout
+
+
+@pytest.fixture
+def gdb(guest: Callable[[str], Path], tmp_path: Path) -> Gdb:
+    return Gdb(guest, tmp_path)
+
+
+def test_gdb_debugs_a_kernel_from_its_first_instruction_to_its_exit(gdb: Gdb) -> None:
+    text = gdb("selftest", "info threads", "break kmain", "continue", "backtrace", "delete", "continue")
+    assert "protected32 CPL 0" in text
+    assert "Breakpoint 1, kmain (magic=732803074" in text
+    assert "in kernel_entry ()" in text
+    assert "exited with code 01" in text
+    assert gdb.status == 1
+    assert "PASS" in gdb.stdout
+
+
+def test_gdb_shows_system_registers_by_the_names_of_their_bits(gdb: Gdb) -> None:
+    text = gdb("hello", "break kmain", "continue", "info registers cr0 efer eflags", "print $cr3", "kill")
+    assert "[ PE MP ET NE WP PG ]" in text
+    assert "[ LME LMA ]" in text
+    assert "IOPL=0 PF ZF" in text or "PF ZF" in text
+    assert "$1 = " in text
+
+
+def test_gdb_sets_registers_and_memory(gdb: Gdb) -> None:
+    text = gdb(
+        "hello",
+        "break print",
+        "continue",
+        "set var *(char *)format = 'J'",
+        "set $xmm1.uint128 = 77",
+        "print $xmm1.v2_int64[0]",
+        "set $rax = 0x55",
+        "print $rax",
+        "delete",
+        "continue",
+        "kill",
+    )
+    assert "$1 = 77" in text
+    assert "$2 = 85" in text
+    assert "Jello from long mode." in gdb.stdout
+
+
+def test_gdb_steps_by_instruction_by_line_and_out(gdb: Gdb) -> None:
+    text = gdb("hello", "break kmain", "continue", "stepi", "info registers rip", "next", "step", "finish", "kill")
+    assert "<kmain+1>" in text
+    assert 'print("Hello from long mode.\\n");' in text
+    assert "hello/hello.c:11" in text, "finish must end behind the call"
+
+
+def test_gdb_interrupts_a_running_guest(gdb: Gdb) -> None:
+    text = gdb("cpubound", INTERRUPT_SOON, "continue", "backtrace", "kill")
+    assert "received signal SIGINT" in text
+    assert "kmain" in text
+    assert gdb.status == 130
+    assert "killed by the debugger" in gdb.stderr
+
+
+def test_gdb_sees_a_triple_fault_with_its_causes(gdb: Gdb) -> None:
+    text = gdb("triplefault", "continue", "info registers rip", "kill")
+    assert "triple fault: #UD, then #GP" in text
+    assert "received signal SIGSEGV" in text
+    assert "<kmain+" in text
+
+
+def test_a_halt_with_interrupts_off_can_be_looked_at(gdb: Gdb) -> None:
+    text = gdb("hello", "continue", "backtrace", "detach")
+    assert "halted with interrupts off" in text
+    assert "halt_forever" in text
+    assert gdb.status == 0
+
+
+def test_gdb_runs_monitor_commands(gdb: Gdb) -> None:
+    text = gdb(
+        "hello", "break kmain", "continue", "monitor translate kmain", "monitor info time", "monitor frob", "kill"
+    )
+    assert "a page of 2 MiB" in text
+    assert "virtual time" in text
+    assert "there is no command 'frob'" in text
+
+
+def test_after_detach_the_guest_runs_on(gdb: Gdb) -> None:
+    gdb("selftest", "break kmain", "continue", "detach")
+    assert gdb.status == 1
+    assert "PASS" in gdb.stdout
+
+
+def test_gdb_restarts_the_machine_in_extended_mode(gdb: Gdb) -> None:
+    text = gdb(
+        "hello", "break kmain", "continue", "kill", "run", "print $rip", "kill", connect="target extended-remote"
+    )
+    assert text.count("Breakpoint 1, kmain") == 2
+
+
+def test_the_limit_is_a_stop_and_then_the_end(gdb: Gdb) -> None:
+    text = gdb("cpubound", "continue", "detach", options=("--max-insns", "5_000_000"))
+    assert "the instruction limit was reached" in text
+    assert gdb.status == 72
