@@ -34,6 +34,9 @@ from dbgvmm.hardware.layout import (
 
 MAX_UNIT: int = 32
 """Instructions in a unit, at most."""
+MAX_ROUNDS: int = 6
+UNROLLED: int = 72
+"""Rounds of an unrolled loop, and instructions in one, at most."""
 MAX_SIDE_EXITS: int = 3
 """Forward conditional branches that a unit goes on behind."""
 EXIT = b"\xcd\x20"
@@ -102,10 +105,21 @@ class Translator:
         if not decoded:
             return b"", []
         self.instructions += len(decoded)
+        if limit == MAX_UNIT and not precise:
+            decoded = decoded * self._rounds(unit, decoded)
+            unit.length = len(decoded)
         if indirect:
             emission.indirect_prefix()
         emission.body(decoded, data)
         return emission.finish()
+
+    @staticmethod
+    def _rounds(unit: TranslationUnit, decoded: list[tuple[Instruction, int]]) -> int:
+        """How often to unroll: a unit that branches back to its own start is a loop, and pays for its count once."""
+        last, kind = decoded[-1]
+        if kind not in (cls.JCC, cls.JMP) or last.near_branch_target != unit.guest_rip:
+            return 1
+        return max(1, min(MAX_ROUNDS, UNROLLED // len(decoded)))
 
     def thunk(self, unit: TranslationUnit, at: int, entry: int) -> bytes:
         """The indirect entry of a unit that was made without one: reload RAX and RCX, jump to it."""
@@ -267,7 +281,11 @@ class _Emission:
         kind = cls.IDENT
         marks = self.marks
         guilty = unit.page.guilty if not self.precise else None
-        for number, (instruction, kind) in enumerate(decoded):
+        first = decoded[0]
+        for number, item in enumerate(decoded):
+            instruction, kind = item
+            if item is first:
+                guest = 0  # the next round of an unrolled loop
             if number == index:
                 self.mark(guest, number)
                 self.count(number, flags_dead)
@@ -358,10 +376,15 @@ class _Emission:
     # -- one emitter per class
 
     def emit_jcc(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
-        retired = number + 1
-        self.edge(bytes((0x0F, 0x80 | instruction.condition_code - 1)), instruction.near_branch_target, retired)
-        if retired == self.unit.length:
-            self.edge(b"\xe9", self.unit.guest_rip + guest + len(raw) & MASK64, retired)
+        retired, unit = number + 1, self.unit
+        condition, target = instruction.condition_code - 1, instruction.near_branch_target
+        behind = unit.guest_rip + guest + len(raw) & MASK64
+        if retired != unit.length and target == unit.guest_rip:
+            self.edge(bytes((0x0F, 0x80 | condition ^ 1)), behind, retired)  # the next round follows
+            return
+        self.edge(bytes((0x0F, 0x80 | condition)), target, retired)
+        if retired == unit.length:
+            self.edge(b"\xe9", behind, retired)
 
     def emit_loop(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
         self.code += raw[:-1] + b"\x05"
@@ -369,7 +392,8 @@ class _Emission:
         self.edge(b"\xe9", instruction.near_branch_target, number + 1)
 
     def emit_jmp(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
-        self.edge(b"\xe9", instruction.near_branch_target, number + 1)
+        if number + 1 == self.unit.length:
+            self.edge(b"\xe9", instruction.near_branch_target, number + 1)
 
     def push_return(self, address: int) -> None:
         """Push a guest return address: one store that covers all eight bytes, then the upper half where needed."""
