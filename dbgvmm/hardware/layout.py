@@ -52,9 +52,10 @@ CODE_ALIAS_VA: Final = MONITOR_VA + (1 << 30)
 needs an address that is mapped, and a TC page's own address is mapped only where its window is open."""
 
 TC_TABLES: Final = TC_SIZE >> 21
-KERNEL_LOOKUP_VA: Final = 0xFF40_0000_0000_0000
-USER_LOOKUP_VA: Final = 0xFF60_0000_0000_0000
-"""Bases of the lookup tables: the slot of guest address `a` is the quadword at base + 8 * a (mod 2^64)."""
+KERNEL_LOOKUP_VA: Final = 0xFF40_0000_0001_5000
+USER_LOOKUP_VA: Final = 0xFF60_0000_0001_5000
+"""Bases of the lookup tables: the slot of guest address `a` is the quadword at base + 8 * a (mod 2^64). Their low bits keep
+slots off the engine's TLB entries that a small guest's stack and data have (its TLB is direct-mapped, with few entries)."""
 LOOKUP_SPAN: Final = 1 << 50
 """The tables reach this far below (upper-half guest addresses) and above (lower half) their base."""
 

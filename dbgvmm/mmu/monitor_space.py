@@ -81,7 +81,7 @@ class MonitorSpace:
         self._lookup_links: list[tuple[int, memoryview]] = []
         for base in (KERNEL_LOOKUP_VA, USER_LOOKUP_VA):
             first = (base >> 48 & 511) - _SLOTS_EACH_SIDE
-            tables = [self._new_table() for _ in range(2 * _SLOTS_EACH_SIDE)]
+            tables = [self._new_table() for _ in range(2 * _SLOTS_EACH_SIDE + 1)]  # the bases are not slot-aligned
             self._lookup_pml4.update(enumerate(tables, first))
             self._lookup_links.append((first, _links(tables)))
 
