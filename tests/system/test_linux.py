@@ -1,0 +1,113 @@
+"""Debian's Linux: to a shell, through a script, under gdb. Prepared by tests/linux/prepare.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pygdbmi.gdbcontroller import GdbController
+
+from dbgvmm import Machine, MachineConfig
+from dbgvmm.debug.stops import StopKind
+
+REPOSITORY = Path(__file__).parent.parent.parent
+LINUX = Path(os.environ.get("DBGVMM_LINUX", REPOSITORY / "build" / "linux"))
+COMMAND_LINE = "console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off reboot=k dbgvmm.script="
+STARTUP_64 = 0x1000000
+"""Where the decompressed kernel begins, in its identity mapping."""
+KERNEL_TEXT = 0xFFFFFFFF81000000
+RAM = 256 << 20
+SPARE = 400 << 20
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(not (LINUX / "vmlinuz").exists(), reason=f"no Linux in {LINUX}: run scripts/linux.sh {LINUX}"),
+]
+
+
+def command(script: str, *options: str) -> list[str]:
+    kernel, initrd = str(LINUX / "vmlinuz"), str(LINUX / "initramfs.cpio")
+    return [sys.executable, "-m", "dbgvmm", "run", kernel, "--initrd", initrd, "--append", COMMAND_LINE + script, *options]
+
+
+def test_a_script_of_200_forks_and_a_checksum_runs_and_linux_leaves(tmp_path: Path) -> None:
+    statistics = tmp_path / "stats.json"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    done = subprocess.run(
+        command("test", "--stats", str(statistics)), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "dbgvmm: shell ready" in done.stdout
+    assert json.loads((LINUX / "guest.json").read_text())["test_line"] in done.stdout
+    assert "asked for a reset" in done.stderr
+    figures = json.loads(statistics.read_text())
+    assert figures["instructions"] > 1_000_000_000
+    assert figures["translation_units"] > 10_000
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert peak == before or peak << 10 < RAM + SPARE
+
+
+def test_linux_boots_the_same_twice() -> None:
+    """To the instruction and the byte, 150 million instructions long."""
+
+    def boot() -> tuple[bytes, int, list[int]]:
+        output: list[bytes] = []
+        machine = Machine(MachineConfig(memory=RAM), output.append)
+        machine.boot(LINUX / "vmlinuz", COMMAND_LINE + "boot", LINUX / "initramfs.cpio")
+        assert machine.run(max_count=150_000_000).kind is StopKind.LIMIT
+        return b"".join(output), machine.cpu.rip, list(machine.cpu.gpr)
+
+    assert boot() == boot()
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+def test_gdb_breaks_steps_reads_and_interrupts_a_booting_linux(tmp_path: Path) -> None:
+    socket = tmp_path / "gdb"
+    with subprocess.Popen(
+        command("boot", f"--gdb=unix:{socket}", "--wait"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    ) as dbgvmm:  # fmt: skip
+        assert dbgvmm.stderr is not None
+        assert "waits for gdb" in dbgvmm.stderr.readline()
+        gdb = GdbController(["gdb", "-nx", "-q", "--interpreter=mi3"], time_to_check_for_additional_output_sec=1)
+        try:
+
+            def ask(text: str, timeout: int = 60) -> str:
+                return "".join(str(line.get("payload")) for line in gdb.write(text, timeout_sec=timeout))
+
+            def stopped(reason: str) -> None:
+                for _ in range(120):
+                    lines = gdb.get_gdb_response(timeout_sec=5, raise_error_on_timeout=False)
+                    if any(line["message"] == "stopped" for line in lines):
+                        assert reason in str(lines)
+                        return
+                pytest.fail(f"gdb was never told of {reason}")
+
+            ask("set mi-async on")
+            ask(f"target remote {socket}")
+            ask(f"break *{STARTUP_64:#x}")
+            gdb.write("-exec-continue", read_response=False)
+            stopped("breakpoint-hit")
+            assert f"{STARTUP_64:#x}" in ask("p/x $pc")
+            ask("stepi")
+            assert f"{STARTUP_64:#x}" not in ask("p/x $pc")
+            assert "lea" in ask(f"x/2i {STARTUP_64:#x}") + ask(f"x/6i {STARTUP_64:#x}")
+            assert "cr3" in ask("monitor info registers").lower()
+            ask("delete")
+            gdb.write("-exec-continue", timeout_sec=6, raise_error_on_timeout=False)
+            gdb.write("-exec-interrupt", read_response=False)
+            stopped("signal-received")
+            pc = int(ask("p/x $pc").split("= ")[1].split("\\n")[0], 16)
+            assert pc >= KERNEL_TEXT or pc < 1 << 47
+            assert "x" in ask("x/2i $pc")
+            ask("kill")
+        finally:
+            gdb.exit()
+            dbgvmm.kill()
