@@ -49,6 +49,7 @@ _STORE_RAX, _LOAD_RAX = b"\x48\x89\x05", b"\x48\x8b\x05"
 _STORE_RCX, _LOAD_RCX = b"\x48\x89\x0d", b"\x48\x8b\x0d"
 _POPF_SPECIAL = 0x3_7100
 """TF, IOPL, NT, RF, VM: popf of any of these goes to the monitor."""
+_LEGACY_PREFIXES = frozenset((0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65))
 _SCALINGS = {
     9: b"\x48\x8d\x04\xc0", 5: b"\x48\x8d\x04\x80", 3: b"\x48\x8d\x04\x40", 2: b"\x48\x8d\x04\x00",
 }  # fmt: skip
@@ -344,7 +345,8 @@ class _Emission:
         displacement = self._displacement_offset(instruction, raw)
         modrm = raw[displacement - 1]
         if fits_signed32(address):
-            self.code += raw[: displacement - 1] + bytes((modrm & 0x38 | 4, 0x25)) + _U32.pack(address & 0xFFFF_FFFF)
+            opcode = self._without_rex_xb(raw[: displacement - 1])
+            self.code += opcode + bytes((modrm & 0x38 | 4, 0x25)) + _U32.pack(address & 0xFFFF_FFFF)
             self.code += raw[displacement + 4 :]
             return
         register = self.owner.spill_register(instruction)
@@ -352,7 +354,7 @@ class _Emission:
         self.data_ref(bytes((0x48, 0x89, register << 3 | 5)), tcdata.SPILL_ANY)
         self.code += bytes((0x48, 0xB8 + register)) + _U64.pack(address)
         self.mark(guest, number, fix)
-        self.code += self._without_rex_b(raw[: displacement - 1]) + bytes((modrm & 0x38 | register,))
+        self.code += self._without_rex_xb(raw[: displacement - 1]) + bytes((modrm & 0x38 | register,))
         self.code += raw[displacement + 4 :]
         self.mark(guest + len(raw), number + 1, fix)
         self.data_ref(bytes((0x48, 0x8B, register << 3 | 5)), tcdata.SPILL_ANY)
@@ -363,14 +365,17 @@ class _Emission:
         return decoder.get_constant_offsets(decoder.decode()).displacement_offset
 
     @staticmethod
-    def _without_rex_b(opcode: bytes) -> bytes:
-        """Clear REX.B (ignored with a RIP-relative operand, meaningful with a base register)."""
-        legacy = (0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65)
+    def _without_rex_xb(opcode: bytes) -> bytes:
+        """Clear X and B of REX or VEX: ignored with a RIP-relative operand, meaningful with a base register or a SIB."""
         at = 0
-        while opcode[at] in legacy:
+        while opcode[at] in _LEGACY_PREFIXES:
             at += 1
+        while opcode[at] & 0xF0 == 0x40 and opcode[at + 1] & 0xF0 == 0x40:
+            at += 1  # of several REX prefixes the last one counts
         if opcode[at] & 0xF0 == 0x40:
-            return opcode[:at] + bytes((opcode[at] & 0xFE,)) + opcode[at + 1 :]
+            return opcode[:at] + bytes((opcode[at] & 0xFC,)) + opcode[at + 1 :]
+        if opcode[at] == 0xC4:
+            return opcode[: at + 1] + bytes((opcode[at + 1] | 0x60,)) + opcode[at + 2 :]
         return opcode
 
     # -- one emitter per class
@@ -442,6 +447,7 @@ class _Emission:
             rex, prefixes = prefixes[-1] & 0x4B | 0x48, prefixes[:-1]
         modrm = raw[at + 1] & 0xC7 | 1 << 3
         if instruction.is_ip_rel_memory_operand:
+            rex = 0x48
             tail = bytes((1 << 3 | 4, 0x25)) + _U32.pack(instruction.ip_rel_memory_address & 0xFFFF_FFFF)
         else:
             tail = bytes((modrm,)) + raw[at + 2 :]

@@ -14,7 +14,7 @@ from typing import Final
 import lockstep_layout as layout
 import lockstep_reference
 from hypothesis import HealthCheck, settings
-from iced_x86 import Decoder, InstructionInfoFactory, OpAccess, OpKind, Register
+from iced_x86 import Decoder, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register
 from lockstep_reference import CR0, CR4, EFER
 from lockstep_state import (
     CONTROL_NAMES,
@@ -33,6 +33,7 @@ from dbgvmm.boot.segments import BootSegment
 from dbgvmm.boot.state import BootState, CpuMode
 from dbgvmm.debug.stops import StopKind
 from dbgvmm.hardware.fpu import read_fpu, write_fpu
+from dbgvmm.hardware.layout import is_canonical
 
 DETERMINISTIC: Final = settings(
     derandomize=True, database=None, deadline=None, max_examples=200, suppress_health_check=list(HealthCheck)
@@ -150,23 +151,25 @@ _info = InstructionInfoFactory()
 _READ_WRITE: Final = frozenset((OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
 
 
-def as_hardware(fault: Fault, program: Program, memory: bytes, rip: int) -> Fault:
+def as_hardware(fault: Fault, program: Program, outcome: Outcome) -> Fault:
     """A fault as the manuals have it, where the engine is known to say something else.
 
     It reports the load of a read-modify-write first (SDM vol. 3A, 4.7: the access is a write), and every non-canonical
     address as #GP, those through SS too (SDM vol. 3A, 6.15, interrupt 12).
     """
+    rip = outcome.final.rip
     at = rip - program.base
-    instruction = Decoder(64, memory[at : at + 15], ip=rip).decode() if 0 <= at < layout.CODE_PAGES * layout.PAGE else None
-    if instruction is None:
+    if not 0 <= at < layout.CODE_PAGES * layout.PAGE or fault.cr2 == rip:
         return fault
-    if fault.vector == _PF and fault.error is not None and fault.cr2 != rip:
-        if any(use.access in _READ_WRITE for use in _info.info(instruction).used_memory()) and not fault.error & 16:
-            return Fault(_PF, fault.error | _WRITE, fault.cr2)
+    instruction = Decoder(64, outcome.memory[at : at + 15], ip=rip).decode()
+    if fault.vector == _PF and fault.error is not None:
+        writes = any(use.access in _READ_WRITE for use in _info.info(instruction).used_memory())
+        return Fault(_PF, fault.error | _WRITE, fault.cr2) if writes else fault
     if fault.vector == _GP and fault.error == 0:
         has_memory = any(instruction.op_kind(n) == OpKind.MEMORY for n in range(instruction.op_count))
-        stack = instruction.memory_segment == Register.SS if has_memory else instruction.is_stack_instruction
-        if stack and not instruction.is_privileged:
+        stack = outcome.final.gpr[5] if instruction.mnemonic == Mnemonic.LEAVE else outcome.final.gpr[4]
+        through_rsp = instruction.is_stack_instruction and not (is_canonical(stack) and is_canonical(stack - 8))
+        if instruction.memory_segment == Register.SS if has_memory else through_rsp:
             return Fault(_SS, 0, None)
     return fault
 
@@ -175,7 +178,7 @@ def compare_end(machine: Translated, expected: Outcome, program: Program, how: s
     """Everything that can be seen at the end of a run."""
     fault = expected.fault
     if fault is not None:
-        fault = as_hardware(fault, program, expected.memory, expected.final.rip)
+        fault = as_hardware(fault, program, expected)
     assert machine.fault() == fault, f"{how}: {machine.fault()} not {fault}, at {machine.registers().rip:#x}"
     compare_registers(machine, expected.final, len(expected.states) - 1, how)
     found = machine.vectors()

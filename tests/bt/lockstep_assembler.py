@@ -101,3 +101,8 @@ def memory(base: int = Register.NONE, displacement: int = 0, index: int = Regist
     """[base + index * scale + displacement], the displacement always 32 bits wide where there is a base."""
     size = 0 if base == Register.NONE and index == Register.NONE else 8
     return MemoryOperand(base, index, scale, displacement, size)
+
+
+def relative_to_rip(address: int) -> MemoryOperand:
+    """[rip + x] that means `address`."""
+    return MemoryOperand(Register.RIP, displ=address - (address >> 63 << 64), displ_size=8)

