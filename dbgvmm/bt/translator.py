@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
-from iced_x86 import Decoder, DecoderError, Instruction, InstructionInfoFactory, OpKind, Register, RegisterInfo
+from iced_x86 import Decoder, DecoderError, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RegisterInfo
 
 from dbgvmm.bt import classify as cls
 from dbgvmm.bt import tcdata, units
@@ -56,6 +56,11 @@ _SCALINGS = {
 """`lea rax, [rax + rax * n]` by factor: multiplication that leaves the flags alone."""
 _SPILLABLE = {Register.RAX: 0, Register.RCX: 1, Register.RDX: 2, Register.RBX: 3, Register.RSI: 6, Register.RDI: 7}
 _MEMORY = OpKind.MEMORY
+_SETCC = frozenset(
+    getattr(Mnemonic, name) for name in "SETO SETNO SETB SETAE SETE SETNE SETBE SETA SETS SETNS SETP SETNP SETL SETGE SETLE "
+    "SETG".split()
+)
+_NEEDS_RAX = frozenset((Register.RAX, Register.EAX, Register.RIP, Register.EIP))
 
 
 def fits_signed32(value: int) -> bool:
@@ -297,7 +302,11 @@ class _Emission:
                 site = self.exit_site(units.STORE, instruction, data[guest : guest + length], guest, number)
                 self.stubs.append((-len(code), site))
             elif kind == cls.IDENT:
-                if instruction.is_ip_rel_memory_operand:
+                if instruction.mnemonic in _SETCC and instruction.op0_kind == _MEMORY and self.setcc(
+                    instruction, data[guest : guest + length], guest, number
+                ):
+                    pass
+                elif instruction.is_ip_rel_memory_operand:
                     self.rip_relative(instruction, data[guest : guest + length], guest, number)
                 else:
                     code += data[guest : guest + length]
@@ -358,6 +367,23 @@ class _Emission:
         self.code += raw[displacement + 4 :]
         self.mark(guest + len(raw), number + 1, fix)
         self.data_ref(bytes((0x48, 0x8B, register << 3 | 5)), tcdata.SPILL_ANY)
+
+    def setcc(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> bool:
+        """SETcc to memory as `setcc al` and a store: should its store fault, the engine has lost the flags otherwise.
+
+        False, with nothing emitted, for an address that needs RAX or RIP: that one is copied.
+        """
+        registers = (instruction.memory_base, instruction.memory_index)
+        if any(register in _NEEDS_RAX for register in registers):
+            return False
+        at = raw.index(0x0F)
+        self.data_ref(_STORE_RAX, tcdata.SPILL_RAX)
+        self.code += b"\x0f" + raw[at + 1 : at + 2] + b"\xc0"
+        self.mark(guest, number, units.FIX_RAX)
+        self.code += raw[:at] + bytes((0x88, raw[at + 2] & 0xC7)) + raw[at + 3 :]
+        self.mark(guest + len(raw), number + 1, units.FIX_RAX)
+        self.data_ref(_LOAD_RAX, tcdata.SPILL_RAX)
+        return True
 
     @staticmethod
     def _displacement_offset(instruction: Instruction, raw: bytes) -> int:

@@ -11,7 +11,7 @@ from typing import Final
 
 import lockstep_layout as layout
 from hypothesis import strategies as st
-from iced_x86 import Code, CpuidFeature, Decoder, FlowControl, Instruction, Mnemonic, OpKind, Register
+from iced_x86 import Code, CpuidFeature, Decoder, FlowControl, Instruction, Mnemonic, Register
 from lockstep_reference import SENSITIVE
 
 _ASIDE: Final = SENSITIVE | {getattr(Mnemonic, name) for name in "CLI STI POPF POPFD POPFQ PAUSE".split()}
@@ -115,16 +115,5 @@ def assemble(sequence: list[Genes], base: int, offset: int) -> bytes:
     """The sequence as code for base + offset."""
     code = b""
     for gene in sequence:
-        at = base + offset + len(code)
-        raw = gene.bytes_at(at, base)
-        if not _loses_flags(raw, at):
-            code += raw
+        code += gene.bytes_at(base + offset + len(code), base)
     return code
-
-
-def _loses_flags(raw: bytes, at: int) -> bool:
-    """Whether this is a SETcc to memory: if its store faults, the engine itself has lost AF (see the README's gaps)."""
-    instruction = Decoder(64, raw, ip=at).decode()
-    return instruction.op_count == 1 and instruction.op0_kind == OpKind.MEMORY and raw.find(b"\x0f") >= 0 and any(
-        0x90 <= raw[i + 1] <= 0x9F for i in range(len(raw) - 1) if raw[i] == 0x0F
-    )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import lockstep_layout as layout
-from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, RflagsBits
+from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, Register, RflagsBits
 from lockstep_state import GPR_NAMES, RF, WITH_ERROR_CODE, Fault, Outcome, Program, Registers, compared
 from unicorn import UC_ARCH_X86, UC_ERR_INSN_INVALID, UC_HOOK_CODE, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc, UcError
 from unicorn import x86_const as x86
@@ -67,7 +67,9 @@ def undefined_after(instruction: Instruction, before: int) -> int:
     Nearly always the engine leaves something definite in an undefined flag. After BT, BTS, BTR and BTC it depends on
     how the flags were kept before, and with that on hooks, faults and where a unit ends.
     """
-    after = before & ~_as_rflags(instruction.rflags_modified)
+    by_cl = any(instruction.op_register(n) == Register.CL for n in range(1, instruction.op_count))
+    perhaps = is_repeated(instruction) or by_cl  # with a count of 0 it modifies nothing
+    after = before if perhaps else before & ~_as_rflags(instruction.rflags_modified)
     return after | _as_rflags(instruction.rflags_undefined) if instruction.mnemonic in _BIT_TESTS else after
 
 
