@@ -148,12 +148,12 @@ class Translator:
             kind = classes.get(code)
             if kind is None:
                 kind = learn(instruction)
+            if breakpoints and decoded and instruction.ip in breakpoints:
+                break
             if kind == cls.INVALID:
                 if decoder.last_error == DecoderError.NO_MORE_BYTES:
                     break  # it crosses the page: a unit of its own
                 decoded.append((instruction, cls.INVALID))
-                break
-            if breakpoints and decoded and instruction.ip in breakpoints:
                 break
             decoded.append((instruction, kind))
             if kind == cls.JCC and not precise and len(decoded) < limit and branches < MAX_SIDE_EXITS:
