@@ -125,6 +125,7 @@ class Dispatcher:
             self._on_edge, self._on_callout, self._on_slice, self._on_lookup_miss, self._on_break, self._on_pending,
             self._on_indirect, self._on_store, self._on_returned,
         )
+        self.forget_return()
         engine.handler = self.on_exit
         mmu.on_code_write = self._on_code_write
 
@@ -749,8 +750,10 @@ class Dispatcher:
     def forget_return(self) -> None:
         """CS, SS or GDTR changed: what IRETQ in the TC compares with is not known any more."""
         self.sync.return_selectors = None
+        words = self.data.words
         for at in (RETURN_CS >> 3, RETURN_SS >> 3):
-            self.data.words[at] = 0
+            # A null selector still equals the first word; so the descriptor compared with must differ from its word.
+            words[at], words[at + 1], words[at + 2] = 0, DATA_VA + ZERO, 1
 
     def load_root(self) -> None:
         """Point the hardware's CR3 at the current shadow root."""

@@ -1,7 +1,8 @@
 """Lockstep: a program runs translated, and must do what it does on the bare engine.
 
-`check` runs it five ways: into a cold cache, again into a warm one, one instruction at a time, up to chosen instruction
-counts and on from there, and with breakpoints. Every way must pass through the reference's states.
+`check` runs it in many ways: freely into a cold cache and again into a warm one, to an instruction count (that is, in
+precise units), one instruction at a time, up to chosen counts and on from there, and with breakpoints. Every way must
+pass through the reference's states. The very first instruction of a run always has a precise unit to itself.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import lockstep_layout as layout
 import lockstep_reference
@@ -35,6 +36,8 @@ from dbgvmm.debug.stops import StopKind
 from dbgvmm.hardware.fpu import read_fpu, write_fpu
 from dbgvmm.hardware.layout import is_canonical
 
+FAR: Final = 1_000_000
+"""So many instructions ahead of its limit a machine runs in normal units."""
 DETERMINISTIC: Final = settings(
     derandomize=True, database=None, deadline=None, max_examples=200, suppress_health_check=list(HealthCheck)
 )
@@ -48,8 +51,8 @@ _GP, _SS, _PF = 13, 12, 14
 class Translated:
     """A machine whose guest is the lockstep world, used for many programs."""
 
-    def __init__(self) -> None:
-        self.machine = Machine(MachineConfig(memory=layout.RAM_SIZE))
+    def __init__(self, **options: Any) -> None:
+        self.machine = Machine(MachineConfig(memory=layout.RAM_SIZE, **options))
         self._began = 0
         self._program: Program | None = None
 
@@ -105,6 +108,18 @@ class Translated:
         stop = self.machine.run(max_count=self._began + count)
         if not (stop.kind is StopKind.LIMIT or stop.kind is StopKind.HALT and self.faulted):
             raise AssertionError(f"unexpected stop: {stop}")
+
+    def run_freely(self, end: int, visits: int) -> None:
+        """Run with no limit near until the program has arrived at `end` so many times, or has faulted."""
+        machine = self.machine
+        machine.breakpoints.add(end)
+        for _ in range(visits):
+            stop = machine.run(max_count=machine.count + FAR)
+            if stop.kind is StopKind.HALT and self.faulted:
+                break
+            if stop.kind is not StopKind.BREAKPOINT:
+                raise AssertionError(f"unexpected stop: {stop}")
+        machine.breakpoints.remove(end)
 
     def registers(self) -> Registers:
         """The state in the program (behind a fault: as the exception's frame has it)."""
@@ -203,14 +218,12 @@ def check(program: Program, stops: Iterable[int] = ()) -> Outcome:
     length = len(expected.states) - 1
     through = length + 2 * (expected.fault is not None)
     machine = translated()
-    machine.load(program)
-    machine.run_to(through)
-    compare_end(machine, expected, program, "cold")
     size = layout.CODE_PAGES * layout.PAGE
     warm = expected.memory[:size] == program.image()[layout.CODE_FRAME : layout.CODE_FRAME + size]
+    _check_free(machine, program, expected, warm)
     machine.load(program, warm=warm)
     machine.run_to(through)
-    compare_end(machine, expected, program, "again")
+    compare_end(machine, expected, program, "to the count")
     _check_steps(machine, program, expected, warm)
     for stop in stops:
         at = stop % (length + 1)
@@ -221,6 +234,16 @@ def check(program: Program, stops: Iterable[int] = ()) -> Outcome:
         compare_end(machine, expected, program, f"stopped at {at} and continued")
     _check_breakpoints(machine, program, expected)
     return expected
+
+
+def _check_free(machine: Translated, program: Program, expected: Outcome, warm: bool) -> None:
+    for how in ("cold", "again"):
+        machine.load(program, warm=warm and how == "again")
+        if expected.fault is not None:
+            machine.run_freely(layout.SYSTEM, 1)  # where no program goes
+        elif len(expected.states) > 1:
+            machine.run_freely(expected.final.rip, sum(state.rip == expected.final.rip for state in expected.states[1:]))
+        compare_end(machine, expected, program, how)
 
 
 def _check_steps(machine: Translated, program: Program, expected: Outcome, warm: bool) -> None:

@@ -23,7 +23,7 @@ _SYSTEM_REGISTERS: Final = (
     *range(Register.CR0, Register.CR15 + 1), *range(Register.DR0, Register.DR15 + 1), *range(Register.TR0, Register.TR7 + 1),
 )  # fmt: skip
 _SEGMENTS: Final = range(Register.ES, Register.GS + 1)
-_FEATURES: Final = frozenset(
+FEATURES: Final = frozenset(
     getattr(CpuidFeature, name)
     for name in (
         "INTEL8086 INTEL186 INTEL286 INTEL386 INTEL486 X64 CPUID CMOV CX8 CMPXCHG16B MULTIBYTENOP FPU FPU287 FPU387 MMX SSE "
@@ -44,11 +44,14 @@ def is_plain(instruction: Instruction) -> bool:
         return False
     if instruction.mnemonic in _DOUBLE_SHIFTS and instruction.is_ip_rel_memory_operand and instruction.op_count == 3:
         return False  # the reference forgets the immediate when it adds RIP
-    if any(feature not in _FEATURES for feature in instruction.cpuid_features()):
+    features = instruction.cpuid_features()
+    if any(feature not in FEATURES for feature in features):
         return False
     registers = [instruction.op_register(n) for n in range(instruction.op_count)]
     if any(register in _SYSTEM_REGISTERS for register in registers):
         return False
+    if any(Register.MM0 <= register <= Register.MM7 for register in registers) and CpuidFeature.SSSE3 in features:
+        return False  # the engine takes REX.R for a bit of the register's number, and writes behind its registers
     return not (registers and registers[0] in _SEGMENTS and instruction.mnemonic in (Mnemonic.MOV, Mnemonic.POP))
 
 

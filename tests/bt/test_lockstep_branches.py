@@ -238,7 +238,7 @@ TERMINATORS = ("fall", "jmp", "jcc", "call", "ret", "loop", "jrcxz", "register",
 def test_any_graph_of_blocks(
     blocks: list[tuple[list[Genes], str, int, int]], base: int, cpl: int, rcx: int, stops: list[int]
 ) -> None:
-    program = Assembler(base)
+    program = Assembler(base).raw("90")
     for number, (sequence, terminator, target, choice) in enumerate(blocks):
         program.label(f"b{number}")
         for gene in sequence:

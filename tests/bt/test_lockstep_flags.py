@@ -79,6 +79,14 @@ def test_iretq_with_a_bad_selector_changes_nothing(code: int, stack: int) -> Non
     assert outcome.fault is not None
 
 
+@BASES
+def test_iretq_to_null_selectors_faults_when_nothing_was_returned_to_before(base: int) -> None:
+    """The frame has a good RIP, so that a return would be noticed."""
+    program = Assembler(base).address(Register.RCX, "there").load(Register.RDX, base + layout.STACK + 0x800)
+    outcome = check(program.raw("6a 00 52 6a 02 6a 00 51 48 cf 90").label("there").raw("90 90").program(), [7])
+    assert outcome.fault is not None and outcome.fault.vector == 13
+
+
 @pytest.mark.parametrize("rip", [0x8000_0000_0000, 0xFF10_0000_0000_0000, 0x1234_5678_0000_0000], ids=hex)
 def test_iretq_to_no_address_faults_at_the_iretq(rip: int) -> None:
     """Like a branch there: the reference would go, so that only the state in front is compared with it."""

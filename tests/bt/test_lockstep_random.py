@@ -23,5 +23,5 @@ FLAGS = st.integers(0, (1 << 12) - 1).map(lambda value: value & (ARITHMETIC | DI
     stops=st.lists(st.integers(0, 40), max_size=2),
 )
 def test_any_sequence(sequence: list[Genes], base: int, cpl: int, rflags: int, stops: list[int]) -> None:
-    code = assemble(sequence, base, 0x100)
+    code = b"\x90" + assemble(sequence, base, 0x101)
     check(Program(code, base=base, cpl=cpl, rflags=rflags), stops)
