@@ -14,7 +14,7 @@ from dbgvmm.boot.state import BootError
 from dbgvmm.commands import Session, command_table
 from dbgvmm.commands.monitor import Monitor
 from dbgvmm.debug.gdb_server import GdbServer
-from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.debug.stops import Stop
 from dbgvmm.debug.symbols import SymbolError, SymbolTable, load_symbols
 from dbgvmm.devices.serial_backend import ConsoleKeys, SerialBackend, SerialError, open_serial
 from dbgvmm.devices.serial_backend.stdio import StdioSerial
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     text = "left at the prompt" if stop is None or left_by_choice else stop.text
     say(f"{text}, after {machine.count:,} instructions and {seconds:.2f} s")
     status = ExitStatus.OK if left_by_choice else status_of(stop)
-    write_stats(options.stats, machine, stop, status, seconds)
+    write_stats(options.stats, machine, status, seconds)
     return status
 
 
@@ -228,12 +228,11 @@ def check_writable(path: Path | None) -> None:
         raise Refused(f"--stats {path}: {error.strerror}", ExitStatus.UNUSABLE_FILE) from error
 
 
-def write_stats(path: Path | None, machine: Machine, stop: Stop | None, status: int, seconds: float) -> None:
+def write_stats(path: Path | None, machine: Machine, status: int, seconds: float) -> None:
     """All counters as one JSON object. Raises Refused."""
     if path is None:
         return
-    kind = stop.kind if stop is not None else StopKind.QUIT
-    facts = {"stop": kind.value, "exit_status": int(status), "seconds_wall": seconds, **machine.stats()}
+    facts = {"exit_status": int(status), "seconds_wall": seconds, **machine.stats()}
     try:
         path.write_text(json.dumps(facts, indent=2) + "\n")
     except OSError as error:

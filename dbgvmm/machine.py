@@ -412,6 +412,7 @@ class Machine:
             seconds_hidden_faults=dispatcher.seconds_hidden_faults,
             seconds_trace_faults=dispatcher.seconds_trace_faults,
             seconds_callouts=dispatcher.seconds_callouts,
+            seconds_devices=self.callouts.ports.seconds,
             seconds_total=self.seconds_total,
         )
         return figures

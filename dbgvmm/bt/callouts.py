@@ -39,6 +39,9 @@ from dbgvmm.mmu.mmu import ShadowMmu
 class Ports(Protocol):
     """The I/O port space."""
 
+    @property
+    def seconds(self) -> float: ...
+
     def read(self, port: int, size: int) -> int: ...
 
     def write(self, port: int, value: int, size: int) -> None: ...

@@ -6,6 +6,7 @@ device takes is split into byte accesses to consecutive ports, low byte first (8
 from __future__ import annotations
 
 from bisect import bisect_right
+from time import perf_counter
 from typing import Final, NamedTuple, Protocol
 
 PORT_COUNT: Final = 0x10000
@@ -40,6 +41,8 @@ class PortBus:
 
     def __init__(self) -> None:
         self._claims: dict[int, _PortClaim] = {}
+        self.seconds = 0.0
+        """Host time spent in `read` and `write`, for the statistics."""
 
     def register(self, first: int, last: int, device: PortDevice, *, widest: int = 1) -> None:
         """Give the ports `first` to `last` (inclusive) to `device`, which takes accesses up to `widest` bytes.
@@ -65,6 +68,18 @@ class PortBus:
 
     def read(self, port: int, size: int) -> int:
         """`in`: `size` is 1, 2 or 4 bytes."""
+        start = perf_counter()
+        value = self._read(port, size)
+        self.seconds += perf_counter() - start
+        return value
+
+    def write(self, port: int, value: int, size: int) -> None:
+        """`out`: `size` is 1, 2 or 4 bytes; bits of `value` above it are ignored."""
+        start = perf_counter()
+        self._write(port, value, size)
+        self.seconds += perf_counter() - start
+
+    def _read(self, port: int, size: int) -> int:
         claim = self._claims.get(port)
         if claim is not None and size <= claim.widest and port + size - 1 <= claim.last:
             return claim.device.read_port(port, size) & _ONES[size]
@@ -72,17 +87,16 @@ class PortBus:
             return 0xFF
         value = 0
         for index in range(size):
-            value |= self.read((port + index) & (PORT_COUNT - 1), 1) << (8 * index)
+            value |= self._read((port + index) & (PORT_COUNT - 1), 1) << (8 * index)
         return value
 
-    def write(self, port: int, value: int, size: int) -> None:
-        """`out`: `size` is 1, 2 or 4 bytes; bits of `value` above it are ignored."""
+    def _write(self, port: int, value: int, size: int) -> None:
         claim = self._claims.get(port)
         if claim is not None and size <= claim.widest and port + size - 1 <= claim.last:
             claim.device.write_port(port, value & _ONES[size], size)
         elif size > 1:
             for index in range(size):
-                self.write((port + index) & (PORT_COUNT - 1), value >> (8 * index) & 0xFF, 1)
+                self._write((port + index) & (PORT_COUNT - 1), value >> (8 * index) & 0xFF, 1)
 
 
 class _Window(NamedTuple):

@@ -112,7 +112,7 @@ def test_the_counters_are_written_as_json(guest: Guest, tmp_path: Path) -> None:
     path = tmp_path / "stats.json"
     dbgvmm("run", guest("hello"), "--stats", path)
     stats = json.loads(path.read_text())
-    assert stats["stop"] == "halt"
+    assert all(isinstance(value, int | float) for value in stats.values())
     assert stats["exit_status"] == 0
     assert stats["instructions"] > 3000
 
