@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -90,6 +91,7 @@ def run(options: argparse.Namespace) -> int:
     say(f"{text}, after {machine.count:,} instructions and {seconds:.2f} s")
     status = ExitStatus.OK if left_by_choice else status_of(stop)
     write_stats(options.stats, machine, status, seconds)
+    gc.freeze()  # the process ends here: no last search of the translation cache for garbage
     return status
 
 
