@@ -197,7 +197,7 @@ class Stepper:
         dispatcher = self._dispatcher
         mmu = dispatcher.mmu
         if error & _FETCH and TC_VA <= address < TC_VA + TC_SIZE:
-            dispatcher.open_monitor_window(address)
+            dispatcher.faults.open_monitor_window(address)
             return True
         outcome = mmu.on_page_fault(address, error, dispatcher.cpu.cpl == 3)
         if outcome == TRACE:

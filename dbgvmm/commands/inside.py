@@ -218,7 +218,7 @@ def info_stats(session: Session) -> Facts:
 @command("info callouts", aliases=("callouts",))
 def info_callouts(session: Session) -> Tally:
     """Show which sensitive instructions the monitor carried out, and how often."""
-    counts = session.machine.dispatcher.callout_counts
+    counts = session.machine.dispatcher.ledger.callouts_by_mnemonic
     return _tally("callouts", {_MNEMONICS.get(number, str(number)): count for number, count in counts.items()})
 
 
@@ -230,13 +230,13 @@ def info_exits(session: Session) -> Tally:
     return _tally(
         f"{machine.engine.exits:,} exits",
         {
-            "callouts (sensitive instructions)": dispatcher.callout_exits,
-            "chain exits (a direct branch linked for the first time)": dispatcher.edge_exits,
-            "slice exits (the instruction budget was used up)": dispatcher.slice_exits,
+            "callouts (sensitive instructions)": dispatcher.ledger.callouts,
+            "chain exits (a direct branch linked for the first time)": dispatcher.ledger.chain_exits,
+            "slice exits (the instruction budget was used up)": dispatcher.ledger.slice_exits,
             "hidden faults (a shadow entry filled)": mmu.hidden_faults,
             "true faults (page faults of the guest's own)": mmu.true_faults,
             "trace faults (a write to a page table or to code)": mmu.trace_faults,
-            "window faults (a TC page opened)": dispatcher.window_faults,
+            "window faults (a TC page opened)": dispatcher.ledger.window_faults,
             "steps of 16-bit and 32-bit code": dispatcher.stepper.steps,
         },
     )
@@ -246,6 +246,6 @@ def info_exits(session: Session) -> Tally:
 def info_exceptions(session: Session) -> Tally:
     """Show which exceptions and how many interrupts the guest got."""
     dispatcher = session.machine.dispatcher
-    counts = {Vector.name_of(vector): number for vector, number in dispatcher.exceptions.items()}
-    counts["external interrupts"] = dispatcher.interrupts
+    counts = {Vector.name_of(vector): number for vector, number in dispatcher.ledger.exceptions.items()}
+    counts["external interrupts"] = dispatcher.ledger.interrupts
     return _tally("delivered to the guest", counts)
