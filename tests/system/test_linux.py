@@ -70,6 +70,17 @@ def test_linux_boots_the_same_twice() -> None:
     assert boot() == boot()
 
 
+def test_linux_boots_with_no_option_but_its_console() -> None:
+    """With KASLR, page table isolation and mitigations as it decides, and looking for PCI, ACPI and APICs in vain."""
+    lines = "console=ttyS0 reboot=k dbgvmm.script=boot"
+    done = subprocess.run(
+        [*command("boot")[:-1], lines], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "dbgvmm: shell ready" in done.stdout
+    assert "asked for a reset" in done.stderr
+
+
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 def test_gdb_breaks_steps_reads_and_interrupts_a_booting_linux(tmp_path: Path) -> None:
     socket = tmp_path / "gdb"
