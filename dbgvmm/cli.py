@@ -17,7 +17,7 @@ from dbgvmm.commands.monitor import Monitor
 from dbgvmm.debug.gdb_server import GdbServer
 from dbgvmm.debug.stops import Stop
 from dbgvmm.debug.symbols import SymbolError, SymbolTable, load_symbols
-from dbgvmm.devices.serial_backend import ConsoleKeys, SerialBackend, SerialError, open_serial
+from dbgvmm.devices.serial_backend import ConsoleKeys, SerialBackend, SerialError, SocketSerial, open_serial
 from dbgvmm.devices.serial_backend.stdio import StdioSerial
 from dbgvmm.exit_status import ExitStatus, status_of
 from dbgvmm.machine import Machine, MachineConfig
@@ -84,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
         started = perf_counter()
         stop = supervise(supervisor, script, options.wait)
         seconds = perf_counter() - started
+        if isinstance(serial, SocketSerial) and serial.unsent:
+            say(f"{serial.unsent:,} bytes of serial output are lost: no client has read them (--wait gives one time to come)")
     if not outside.at_line_start and sys.stdout.isatty():
         print(flush=True)
     left_by_choice = supervisor.repl_wanted and (stop is None or not (stop.kind.final or supervisor.left))

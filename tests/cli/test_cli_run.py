@@ -122,6 +122,12 @@ def test_the_guest_sees_no_difference_between_ways_to_run_it(guest: Guest, optio
     assert dbgvmm("run", guest("hello"), *options).stdout == "Hello from long mode.\n"
 
 
+def test_serial_output_that_no_client_has_read_is_told_of(guest: Guest, tmp_path: Path) -> None:
+    result = dbgvmm("run", guest("hello"), "--serial", f"unix:{tmp_path / 'serial'}")
+    assert result.returncode == 0
+    assert "23 bytes of serial output are lost" in result.stderr
+
+
 def test_serial_output_goes_to_a_file(guest: Guest, tmp_path: Path) -> None:
     path = tmp_path / "serial"
     result = dbgvmm("run", guest("hello"), "--serial", f"file:{path}")

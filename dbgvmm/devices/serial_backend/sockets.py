@@ -38,6 +38,11 @@ class SocketSerial:
         """A client is there."""
         return self._client is not None
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that no client has taken yet."""
+        return len(self._outgoing)
+
     def write(self, data: bytes) -> None:
         """Send to the client, or keep for the next one."""
         self._outgoing += data
