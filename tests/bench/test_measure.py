@@ -82,5 +82,5 @@ def test_the_breakdown_adds_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     parts = dict.fromkeys(linux.PARTS.values(), 1.0)
     stats.path.write_text(json.dumps({**parts, "seconds_total": 10.0, "seconds_wall": 11.0}))
     stats.collect()
-    rest = 10.0 - len(parts)
+    rest = 10.0 - len(parts) + 1.0  # the devices' second is one of the callouts'
     assert f"| {rest:.2f} s | {rest / 10:.0%} |" in linux.breakdown(stats)
