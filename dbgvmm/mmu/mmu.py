@@ -166,7 +166,7 @@ class ShadowMmu:
     def load_cr3(self, value: int, keep: bool = False) -> None:
         """The guest wrote `value` to CR3. `keep` (bit 63 with PCIDs) allows to flush less, which we never need.
 
-        Shadows are in step with the guest's tables, so a reload of the same CR3 flushes only if the TLB is stale.
+        Shadows are in step with the guest's tables, so a reload of the same CR3 leaves the TLB alone.
         """
         self._cr3 = value & _CR3_FRAME
         before = self._root

@@ -95,7 +95,7 @@ class ShadowPages:
         q = self._q
         page = self.by_base.get((q[slot] & POOL_OFFSET) >> 3)
         q[slot] = 0
-        self._tlb.stale = True
+        self._tlb.outdated()
         self.paths.clear()
         if page is not None:
             page.parents.discard(slot)
@@ -105,7 +105,7 @@ class ShadowPages:
     def clear(self, page: ShadowPage) -> None:
         """Drop all entries of a page."""
         q = self._q
-        self._tlb.stale = True
+        self._tlb.outdated()
         if page.level == 1:
             q[page.base : page.base + 512] = memoryview(bytes(PAGE_SIZE)).cast("Q")
             return
@@ -141,4 +141,4 @@ class ShadowPages:
             self._rmap.leaf_tables.discard(page.base)
         del self.by_base[page.base]
         self._frames.release(page.address)
-        self._tlb.stale = True
+        self._tlb.outdated()

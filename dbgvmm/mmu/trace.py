@@ -45,7 +45,7 @@ class Traces:
     def write_protect(self, frame: int) -> None:
         """Make the next write to the frame fault, however it is mapped."""
         had = self._rmap.write_protect(frame)
-        if self._regions.write_protect(frame) or had or self._tlb.stale:
+        if self._regions.write_protect(frame) or had:
             self._tlb.flush()
 
     def remove(self, frame: int, kind: int) -> None:

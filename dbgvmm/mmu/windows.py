@@ -3,8 +3,7 @@
 A TC page holds translations of the code of one guest page. In a root, its entry is present exactly while that root maps
 the code's page at that address to that frame with execute permission; so a jump within the TC to code that is not mapped
 (any more) faults, and no translated branch has to compare address spaces. Windows are opened by fetch faults, and
-closed when a guest entry that they depend on changes. They are shadow entries like any other: what closes one because
-the guest changed its tables may stay in the TLB until the guest flushes.
+closed when a guest entry that they depend on changes. They are shadow entries like any other (see tlb.py).
 
 Windows onto global code lie in page tables that all roots share. As hardware keeps global translations over CR3 writes,
 these windows stay until the address is invalidated, or global ones are altogether.
@@ -74,7 +73,7 @@ class Windows:
     def _close(self, slot: int) -> None:
         window = self.open.pop(slot)
         self._q[slot] = 0
-        self._tlb.stale = True
+        self._tlb.outdated()
         self.closed += 1
         self._by_tc_page[window.tc_page].discard(slot)
         for entry in window.entries:

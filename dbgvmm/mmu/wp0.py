@@ -70,7 +70,7 @@ class Wp0Filler:
                 entry = self._regions.gigabyte_link(gpa >> 30, gpa >> 21) | LINK | rights | nx
         self._q[slot] = entry
         if old & ~entry & _RIGHTS:
-            self._tlb.stale = True
+            self._tlb.outdated()
         if access & WRITE:
             if frame in self._traced:
                 return TRACE

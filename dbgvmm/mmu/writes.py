@@ -152,7 +152,7 @@ class GuestWrites:
         if shadow != old:
             q[slot] = shadow
             if old:
-                self._tlb.stale = True
+                self._tlb.outdated()
 
     def _link_written(self, page: ShadowPage, index: int, new: int) -> None:
         """A link stays while the guest's entry names the same table, with the rights it now gives."""
@@ -172,7 +172,7 @@ class GuestWrites:
             changed = child.address | self._filler.link_rights(new)
             if changed != link:
                 self._q[slot] = changed
-                self._tlb.stale = True
+                self._tlb.outdated()
                 self._pages.paths.clear()
         else:
             self._pages.drop(slot)

@@ -41,14 +41,13 @@ def test_an_entry_that_the_guest_has_not_accessed_is_not_mapped(either: MmuMachi
     assert physical(either) is None
 
 
-def test_a_change_leaves_the_tlb_stale_until_the_guest_flushes(either: MmuMachine) -> None:
+def test_a_change_takes_effect_before_the_guest_goes_on(either: MmuMachine) -> None:
+    """What the engine's TLB still holds would depend on the host's clock, by which the engine sizes it."""
     at = either.map(VA, 0x5000 | RW | AD)
     either.touch(VA)
     either.mmu.invlpg(VA)
     either.engine.needs_flush = False
     either.mmu.guest_write_int(at, 0, 8)
-    assert not either.engine.needs_flush
-    either.mmu.invlpg(VA)
     assert either.engine.needs_flush
 
 
@@ -56,9 +55,9 @@ def test_filling_an_empty_entry_leaves_nothing_stale(either: MmuMachine) -> None
     either.map(VA, 0x5000 | RW | AD)
     at = either.map(VA + 0x1000, 0)
     either.touch(VA)
-    either.mmu.tlb.stale = False
+    either.engine.needs_flush = False
     either.mmu.guest_write_int(at, 0x6000 | RW | AD, 8)
-    assert not either.mmu.tlb.stale
+    assert not either.engine.needs_flush
 
 
 @pytest.mark.parametrize("level", [4, 3, 2])
@@ -218,18 +217,8 @@ def test_tracing_a_frame_that_nobody_can_write_needs_no_flush(machine: MmuMachin
     machine.map(VA, 0x5000 | RW)
     machine.touch(VA)
     machine.engine.needs_flush = False
-    machine.mmu.tlb.stale = False
     machine.mmu.protect_code(5)
     assert not machine.engine.needs_flush
-
-
-def test_tracing_while_the_tlb_is_stale_flushes(machine: MmuMachine) -> None:
-    at = machine.map(VA, 0x5000 | RW | AD)
-    machine.touch(VA, W)
-    machine.mmu.guest_write_int(at, 0, 8)
-    machine.engine.needs_flush = False
-    machine.mmu.protect_code(5)
-    assert machine.engine.needs_flush
 
 
 def test_a_new_large_mapping_of_a_traced_frame_is_read_only_there(machine: MmuMachine) -> None:
