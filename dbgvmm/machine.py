@@ -401,7 +401,7 @@ class Machine:
             exits=self.engine.exits,
             interrupts=dispatcher.ledger.interrupts,
             exceptions=sum(dispatcher.ledger.exceptions.values()),
-            port_io=self.callouts.port_io,
+            port_io=self.callouts.port_callouts.accesses,
             mmio=self.mmio_accesses,
             cr3_loads=self.cr3_loads,
             adapted=dispatcher.adaptation.convicted,
@@ -412,7 +412,7 @@ class Machine:
             seconds_hidden_faults=dispatcher.ledger.seconds_hidden_faults,
             seconds_trace_faults=dispatcher.ledger.seconds_trace_faults,
             seconds_callouts=dispatcher.ledger.seconds_callouts,
-            seconds_devices=self.callouts.ports.seconds,
+            seconds_devices=self.callouts.port_callouts.ports.seconds,
             seconds_total=self.seconds_total,
         )
         return figures

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
+from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.tcdata import TcData
-from dbgvmm.bt.translator import EXIT, MAX_UNIT, Translator
+from dbgvmm.bt.translator import MAX_UNIT, Translator
 from dbgvmm.bt.units import LOOKUP_MISS, CodePage, Edge, Site, TcPage, TranslationUnit
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.layout import (

@@ -19,6 +19,7 @@ from iced_x86 import Instruction, Mnemonic
 from dbgvmm.bt.cache import CacheFull, TranslationCache
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.direct import DirectUser
+from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.fault_exits import FaultExits
 from dbgvmm.bt.guest_debug import GuestDebug
 from dbgvmm.bt.ledger import ExitLedger
@@ -29,7 +30,7 @@ from dbgvmm.bt.stepper import Stepper
 from dbgvmm.bt.sync import IOPL, KERNEL_IOPL, StateSync
 from dbgvmm.bt.tcdata import BUDGET, INTERRUPT_WAITS, IOPL_SET, MARGIN, PENDING, VIRTUAL_IOPL, TcData
 from dbgvmm.bt.trace_exits import TraceExits
-from dbgvmm.bt.translator import EXIT, MAX_UNIT
+from dbgvmm.bt.translator import MAX_UNIT
 from dbgvmm.cpu.bits import DR6, RFLAGS, PageFaultError, Vector
 from dbgvmm.cpu.exceptions import deliver_fault
 from dbgvmm.cpu.faults import GuestFault, TripleFault

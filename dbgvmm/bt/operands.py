@@ -31,6 +31,18 @@ class Operands:
 
     # -- registers
 
+    def word(self, i: Instruction) -> int:
+        """The first operand, 16 bits in memory or the low ones of a register."""
+        if i.op0_kind == OpKind.MEMORY:
+            return self.read_memory(self.linear(i), 2)
+        return self.read(i, 0) & 0xFFFF
+
+    def stack(self, rsp: int) -> int:
+        """The linear address of a stack pointer."""
+        if self.cpu.in_64bit_code:
+            return rsp
+        return self.cpu.segs[SReg.SS].base + rsp & 0xFFFF_FFFF
+
     def register(self, register: Register_) -> int:
         """A general or segment register's value, zero-extended."""
         if register in _SEGMENTS:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.bt.adaptation import Adaptation
+from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.stores import emulate_store
-from dbgvmm.bt.translator import EXIT
 from dbgvmm.bt.units import Site, TranslationUnit
 from dbgvmm.cpu.bits import Vector
 from dbgvmm.cpu.faults import GuestFault

@@ -11,7 +11,7 @@ from iced_x86 import Mnemonic
 
 from dbgvmm.bt import tcdata
 from dbgvmm.bt.cache import TranslationCache
-from dbgvmm.bt.translator import EXIT
+from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.units import CALLOUT, FIX_SPILL, INDIRECT, Site, TranslationUnit
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
