@@ -9,6 +9,7 @@ from typing import Final
 
 from iced_x86 import Instruction, MemorySizeExt, OpKind, Register, Register_, RegisterExt
 
+from dbgvmm.cpu.bits import SReg
 from dbgvmm.cpu.faults import general_protection, stack_fault
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.hardware.layout import MASK64, is_canonical

@@ -148,3 +148,13 @@ def test_a_final_stop_can_be_asked_for_again() -> None:
     assert kind is StopKind.TRIPLE_FAULT
     assert machine.run().kind is StopKind.TRIPLE_FAULT
     assert machine.cpu.rip == CODE
+
+
+@pytest.mark.parametrize(
+    ("code", "length"), [("6a100fa1 8ce0 f4", 8), ("66 6a10 66 0fa9 8ce8 f4", 2)], ids=["pop fs", "pop gs of 16 bits"]
+)
+def test_a_popped_segment_register_holds_what_was_pushed(code: str, length: int) -> None:
+    machine, kind = run(bytes.fromhex(code))
+    assert kind is StopKind.HALT
+    assert (machine.cpu.gpr[0] & 0xFFFF, machine.cpu.gpr[4]) == (0x10, 0x9000)
+    assert bytes(machine.ram.bytes[0x9000 - length : 0x9000 - length + 2]) == b"\x10\0"
