@@ -27,6 +27,7 @@ from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.dispatcher import Dispatcher
 from dbgvmm.bt.sync import StateSync
 from dbgvmm.bt.tcdata import BUDGET, TSC_BASE, TcData
+from dbgvmm.bt.watching import WatchHit
 from dbgvmm.cpu.bits import RFLAGS
 from dbgvmm.cpu.cpuid import CpuidTable
 from dbgvmm.cpu.faults import GuestFault, TripleFault, UnsupportedState
@@ -34,6 +35,7 @@ from dbgvmm.cpu.msr import MsrTable, set_firmware_mtrrs
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.debug.watchpoints import Watchpoints
 from dbgvmm.devices.board import Board
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.fpu import reset_fpu
@@ -123,6 +125,7 @@ class Machine:
         if config.user == "direct":
             self.dispatcher.run_user_directly()
         self.breakpoints = Breakpoints(self.cache)
+        self.watchpoints = Watchpoints(self.dispatcher.watching)
         self.service: Callable[[], None] | None = None
         self.idle: Callable[[int], None] | None = None
         self.boot_state: BootState | None = None
@@ -149,6 +152,7 @@ class Machine:
         dispatcher.on_limit = self._on_limit
         dispatcher.on_halt = self._on_halt
         dispatcher.on_breakpoint = self._on_breakpoint
+        dispatcher.watching.on_hit = self._on_watchpoint
         dispatcher.acknowledge = self.board.acknowledge_interrupt
         dispatcher.interrupt_line = self.board.interrupt_pending
         self.cr3_loads = 0
@@ -342,6 +346,10 @@ class Machine:
 
     def _on_breakpoint(self, rip: int) -> None:
         self._stop(Stop(StopKind.BREAKPOINT, f"breakpoint at {rip:#x}", address=rip))
+
+    def _on_watchpoint(self, hit: WatchHit) -> None:
+        what = "written" if hit.write else "read"
+        self._stop(Stop(StopKind.WATCHPOINT, f"{hit.address:#x} was {what}", address=hit.address, watch=hit.watch))
 
     # -- paging
 

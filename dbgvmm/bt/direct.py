@@ -200,7 +200,9 @@ class DirectUser:
             return
         self._leave(rip)
         self._uncount(rip)
-        if outcome == TRACE:
+        if outcome == TRACE and dispatcher.watching.concerns(mmu.trace_gpa):
+            dispatcher.watching.run_alone(mmu.trace_gpa)
+        elif outcome == TRACE:
             mmu.open_page(mmu.trace_gpa)
             dispatcher.open_pages.append(mmu.trace_gpa)
             dispatcher.enter_precise(1)

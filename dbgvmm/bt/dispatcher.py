@@ -16,6 +16,7 @@ from typing import Final
 
 from iced_x86 import Instruction, Mnemonic
 
+from dbgvmm.bt.accesses import MemoryAccesses
 from dbgvmm.bt.cache import CacheFull, TranslationCache
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.direct import DirectUser
@@ -31,6 +32,7 @@ from dbgvmm.bt.sync import IOPL, KERNEL_IOPL, StateSync
 from dbgvmm.bt.tcdata import BUDGET, INTERRUPT_WAITS, IOPL_SET, MARGIN, PENDING, VIRTUAL_IOPL, TcData
 from dbgvmm.bt.trace_exits import TraceExits
 from dbgvmm.bt.translator import MAX_UNIT
+from dbgvmm.bt.watching import Watching
 from dbgvmm.cpu.bits import DR6, RFLAGS, PageFaultError, Vector
 from dbgvmm.cpu.exceptions import deliver_fault
 from dbgvmm.cpu.faults import GuestFault, TripleFault
@@ -77,7 +79,11 @@ class Dispatcher:
         self.open_pages: list[int] = []
         self.ignore_breakpoint = False
         self.trap_after = 0
-        self.guest_debug = GuestDebug(cpu, callouts.operands)
+        self.one_round = False
+        """The #DB that comes next is that of `end_after_one_round`."""
+        accesses = MemoryAccesses(cpu, callouts.operands)
+        self.guest_debug = GuestDebug(cpu, accesses)
+        self.watching = Watching(self, accesses)
         self.stop_requested = False
         self.on_limit: Callable[[], None] = self._no_limit
         self.on_breakpoint: Callable[[int], None] = self._no_breakpoint
@@ -160,6 +166,11 @@ class Dispatcher:
             self.on_halt()
         self.update_pending()
 
+    @property
+    def watched(self) -> bool:
+        """Whether the guest's debug registers or a debugger's watchpoint want to be asked before the guest goes on."""
+        return self.guest_debug.armed or self.watching.hit is not None
+
     def remaining(self) -> int:
         """Instructions left to the next deadline."""
         return self._signed[0] + MARGIN
@@ -196,6 +207,8 @@ class Dispatcher:
         """Deliver a fault of the instruction at cpu.rip and resume in its handler."""
         self._close_pages()
         self.trap_after = 0
+        self.one_round = False
+        self.watching.hit = None
         if self.on_fault is not None and self.on_fault(fault):
             self.sync.store_flags()
             return
@@ -231,6 +244,8 @@ class Dispatcher:
                 if self._signed[0] + MARGIN <= 0:
                     self.on_limit()
                     self.update_pending()
+                if self.watching.hit is not None:
+                    self.watching.report()
                 if self.stop_requested:
                     self.sync.store_flags()
                     self.engine.stop()
@@ -248,6 +263,7 @@ class Dispatcher:
                 self._enter()
                 return
             except GuestFault as fault:
+                self.watching.hit = None
                 if self.on_fault is not None and self.on_fault(fault):
                     continue
                 self.ledger.count_exception(fault.vector)
@@ -301,11 +317,15 @@ class Dispatcher:
         cpu.interrupt_shadow = False
         self.enter_precise(1)
         if self.trap_after and self.stepper.is_repeated(instruction):
-            # One round at a time: here the hardware's own TF ends it.
-            context = self._context
-            context.q[context.eflags_q] |= RFLAGS.TF
-            context.d[context.hflags_d] |= HFlags.TF
-            self.sync.segments_dirty = True  # which takes TF out of hflags again
+            self.end_after_one_round()
+
+    def end_after_one_round(self) -> None:
+        """Have the repeated string instruction that the context is set for run once: the hardware's own TF ends it."""
+        context = self._context
+        context.q[context.eflags_q] |= RFLAGS.TF
+        context.d[context.hflags_d] |= HFlags.TF
+        self.sync.segments_dirty = True  # which takes TF out of hflags again
+        self.one_round = True
 
     def enter_precise(self, length: int) -> None:
         """Run at most `length` instructions from the CPU's state, in a unit that chains to nothing."""

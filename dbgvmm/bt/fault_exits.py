@@ -108,6 +108,7 @@ class FaultExits:
             pass  # the fetch that `resume` makes finds the same fault, with the right address
         self.recovery.recover(tc_rip)
         self.cache.forget_entry(self.cpu.rip, owner.user)
+        self._dispatcher.watching.hit = None  # what it was about did not run
         self._dispatcher.resume()
 
     def open_monitor_window(self, tc_rip: int) -> None:
@@ -126,7 +127,8 @@ class FaultExits:
         if not TC_VA <= rip < TC_VA + TC_SIZE:
             raise EngineError(f"exception {vector} at {rip:#x}, outside the TC")
         self.recovery.recover(rip)
-        if vector == Vector.DB and self._dispatcher.trap_after:
+        one_round, self._dispatcher.one_round = self._dispatcher.one_round, False
+        if vector == Vector.DB and (one_round or self._dispatcher.trap_after):
             self._dispatcher.resume()
             return
         self._dispatcher.deliver_exception(vector)

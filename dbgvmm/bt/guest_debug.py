@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from iced_x86 import Instruction, InstructionInfoFactory, MemorySizeExt, OpAccess, Register, UsedMemory
+from iced_x86 import Instruction
 
-from dbgvmm.bt.operands import Operands
-from dbgvmm.cpu.faults import GuestFault
+from dbgvmm.bt.accesses import MemoryAccesses
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.hardware.layout import MASK64
 
@@ -19,17 +18,14 @@ _EXECUTE: Final = 0
 _WRITE: Final = 1
 _READ_WRITE: Final = 3
 _LENGTHS: Final = (1, 2, 8, 4)
-_WRITES: Final = frozenset((OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
-_NO_ACCESS: Final = frozenset((OpAccess.NONE, OpAccess.NO_MEM_ACCESS))
 
 
 class GuestDebug:
     """What DR7 arms, decoded."""
 
-    def __init__(self, cpu: VCpu, operands: Operands) -> None:
+    def __init__(self, cpu: VCpu, accesses: MemoryAccesses) -> None:
         self._cpu = cpu
-        self._operands = operands
-        self._info = InstructionInfoFactory()
+        self._accesses = accesses
         self.armed = False
         self._execute: dict[int, int] = {}
         self._data: list[tuple[int, int, bool, int]] = []
@@ -57,29 +53,10 @@ class GuestDebug:
         """DR6 bits of the data breakpoints that the instruction at RIP is about to hit."""
         hits = 0
         if self._data:
-            for use in self._info.info(instruction).used_memory():
-                if use.access in _NO_ACCESS:
-                    continue
-                address = self._address(use)
-                size = MemorySizeExt.size(use.memory_size) or 1
+            for access in self._accesses.of(instruction):
                 for start, length, writes_only, bit in self._data:
-                    if writes_only and use.access not in _WRITES:
+                    if writes_only and not access.writes:
                         continue
-                    if start < address + size and address < start + length:
+                    if start < access.address + access.size and access.address < start + length:
                         hits |= bit
         return hits
-
-    def _address(self, use: UsedMemory) -> int:
-        base, index = use.base, use.index
-        address = use.displacement
-        try:
-            if base != Register.NONE:
-                address += self._operands.register(base)
-            if index != Register.NONE:
-                address += self._operands.register(index) * use.scale
-        except GuestFault:
-            return 0
-        segment = use.segment
-        if segment in (Register.FS, Register.GS):
-            address += self._cpu.segs[self._operands.segment_index(segment)].base
-        return int(address) & MASK64

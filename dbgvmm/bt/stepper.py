@@ -143,6 +143,8 @@ class Stepper:
             dispatcher.retire(1)
             dispatcher.after_callout()
             return False
+        if dispatcher.watching.active:
+            dispatcher.watching.examine(instruction)
         self._start(self.code[: instruction.len])
         return True
 

@@ -28,6 +28,7 @@ class TraceExits:
         self.mmu = dispatcher.mmu
         self.cache = dispatcher.cache
         self.recovery = dispatcher.recovery
+        self.watching = dispatcher.watching
         self.adaptation = Adaptation(dispatcher.cache, dispatcher.mmu, dispatcher.memory, dispatcher.callouts.operands)
         self._q = dispatcher.engine.context.q
         self._rip = dispatcher.engine.context.rip_q
@@ -37,6 +38,10 @@ class TraceExits:
         if self._dispatcher.open_pages:
             self.mmu.open_page(gpa)
             self._dispatcher.open_pages.append(gpa)
+            return
+        if self.watching.active and self.watching.concerns(gpa):
+            self.recovery.recover(tc_rip)
+            self.watching.run_alone(gpa)
             return
         unit = self.cache.unit_at(tc_rip)
         if unit is not None:
@@ -65,7 +70,7 @@ class TraceExits:
             self.recovery.restore(unit, unit.mark_at(tc_rip - len(EXIT)))
             self._dispatcher.deliver_page_fault(fault) if fault.vector == Vector.PF else self._dispatcher.deliver(fault)
             return
-        if not unit.live:
+        if not unit.live or self.watching.hit is not None:
             self._behind(unit, tc_rip - len(EXIT))
 
     def _behind(self, unit: TranslationUnit, tc_rip: int) -> None:
@@ -74,7 +79,7 @@ class TraceExits:
         offset = unit.mark_at(tc_rip).guest_offset
         for mark in unit.marks:
             if mark.tc_offset > at and mark.guest_offset > offset:
-                if unit.live and not mark.fix:
+                if unit.live and not mark.fix and self.watching.hit is None:
                     self._q[self._rip] = unit.tc_start + mark.tc_offset
                     return
                 self.recovery.restore(unit, mark._replace(fix=0))

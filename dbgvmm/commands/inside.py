@@ -18,7 +18,7 @@ from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import Vector
 from dbgvmm.hardware.layout import PAGE_SHIFT, PAGE_SIZE
 from dbgvmm.mmu.inspect import ShadowTranslation, shadow_walk
-from dbgvmm.mmu.trace import CODE, TABLE
+from dbgvmm.mmu.trace_kinds import CODE, TABLE
 
 _MNEMONICS: Final = {
     number: name.lower()

@@ -13,10 +13,12 @@ from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.gdb_description import GDB_REGISTERS, target_description
 from dbgvmm.debug.registers import RegisterError
 from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.debug.watchpoints import Watch
 from dbgvmm.hardware.layout import PAGE_SIZE
 from dbgvmm.mmu.linear import NotMapped
 from gdbstub import (
     ONLY_THREAD,
+    Access,
     Action,
     BreakpointHit,
     Continue,
@@ -31,6 +33,7 @@ from gdbstub import (
     Terminated,
     ThreadDetails,
     ThreadId,
+    WatchpointHit,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ _SIGNALS: Final = {
     StopKind.LIMIT: Signal.TRAP,
 }
 """Stops at which the machine can still be looked at, though it may be unable to go on."""
+
+_ACCESS: Final = {(False, True): Access.WRITE, (True, False): Access.READ, (True, True): Access.ANY}
 
 MonitorCommand = Callable[[str], str]
 """Runs one command line and gives its output. Raises TargetError."""
@@ -61,6 +66,7 @@ class GdbTarget:
         self._monitor_command = monitor_command
         self._software: set[int] = set()
         self._hardware: set[int] = set()
+        self._watches: set[Watch] = set()
         self.action: Action = Continue()
         self.interrupted = False
         self.killed = False
@@ -85,6 +91,9 @@ class GdbTarget:
             case StopKind.BREAKPOINT:
                 address = self._machine.cpu.rip if stop.address is None else stop.address
                 return BreakpointHit(hardware=address in self._hardware and address not in self._software)
+            case StopKind.WATCHPOINT:
+                assert stop.watch is not None and stop.address is not None
+                return WatchpointHit(stop.address, _ACCESS[stop.watch.reads, stop.watch.writes])
             case StopKind.INTERRUPT:
                 return Interrupted()
             case StopKind.EXIT:
@@ -176,6 +185,29 @@ class GdbTarget:
             addresses.remove(address)
             self._machine.breakpoints.remove(address)
 
+    # -- watchpoints
+
+    def insert_watchpoint(self, address: int, length: int, access: Access) -> None:
+        """Of any length and number."""
+        watch = self._watch(address, length, access)
+        if watch not in self._watches:
+            self._watches.add(watch)
+            self._machine.watchpoints.add(watch)
+
+    def remove_watchpoint(self, address: int, length: int, access: Access) -> None:
+        """Take it away."""
+        watch = self._watch(address, length, access)
+        if watch in self._watches:
+            self._watches.remove(watch)
+            self._machine.watchpoints.remove(watch)
+
+    @staticmethod
+    def _watch(address: int, length: int, access: Access) -> Watch:
+        try:
+            return Watch(address, length, reads=access is not Access.WRITE, writes=access is not Access.READ)
+        except ValueError as error:
+            raise TargetError(str(error)) from error
+
     # -- running
 
     def resume(self, actions: Mapping[ThreadId, Action]) -> None:
@@ -205,7 +237,10 @@ class GdbTarget:
         """The debugger has gone. The machine may be in the middle of running: the server stops it and clears up."""
 
     def drop_breakpoints(self) -> None:
-        """Take all of the debugger's breakpoints away."""
+        """Take all of the debugger's breakpoints and watchpoints away."""
+        for watch in self._watches:
+            self._machine.watchpoints.remove(watch)
+        self._watches.clear()
         for addresses in (self._software, self._hardware):
             for address in sorted(addresses):
                 self._remove(addresses, address)

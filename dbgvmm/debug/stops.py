@@ -5,12 +5,15 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from dbgvmm.bt.watching import Watch
+
 
 class StopKind(enum.Enum):
     """The kinds of stop. `final` ones end the run: there is nothing to continue."""
 
     STEP = "step"
     BREAKPOINT = "breakpoint"
+    WATCHPOINT = "watchpoint"
     INTERRUPT = "interrupt"
     LIMIT = "limit"
     EXIT = "exit"
@@ -34,9 +37,11 @@ _FINAL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One stop: what kind, in words, and for EXIT the guest's exit code; `address` is a breakpoint's."""
+    """One stop: what kind, in words, and for EXIT the guest's exit code; `address` is a breakpoint's or the watched one;
+    `watch` is the watchpoint that was hit."""
 
     kind: StopKind
     text: str
     exit_code: int = 0
     address: int | None = None
+    watch: Watch | None = None

@@ -6,6 +6,8 @@ The read and write methods act as the guest's own accesses do: permissions, A an
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dbgvmm.cpu.bits import CR4, Vector, is_canonical
 from dbgvmm.cpu.faults import GuestFault, general_protection
 from dbgvmm.hardware.layout import MASK64, PAGE_OFFSET_MASK, PAGE_SIZE
@@ -39,6 +41,8 @@ class GuestMemory:
         self._size = mmu.ram.size
         self._cache: dict[int, int] = {}
         self._generation = -1
+        self.on_access: Callable[[int, int, bool], None] | None = None
+        """Called with (linear address, size, whether it writes) for each access that is made for the guest."""
 
     # -- translation
 
@@ -80,6 +84,8 @@ class GuestMemory:
 
     def read(self, va: int, n: int, user: bool) -> bytes:
         """`n` bytes."""
+        if self.on_access is not None:
+            self.on_access(va, n, False)
         parts = []
         for gpa, size in self._pieces(va, n, USER if user else READ):
             if gpa + size <= self._size:
@@ -89,7 +95,7 @@ class GuestMemory:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_int(self, va: int, size: int, user: bool) -> int:
-        if va & PAGE_OFFSET_MASK <= PAGE_SIZE - size:
+        if va & PAGE_OFFSET_MASK <= PAGE_SIZE - size and self.on_access is None:
             gpa = self.physical(va, USER if user else READ)
             if gpa < self._size:
                 return int.from_bytes(self._bytes[gpa : gpa + size], "little")
@@ -110,7 +116,7 @@ class GuestMemory:
 
     def read_u64(self, va: int, user: bool) -> int:
         """Eight bytes, little-endian."""
-        if not va & 7:
+        if not va & 7 and self.on_access is None:
             gpa = self.physical(va, USER if user else READ)
             if gpa < self._size:
                 return self._q[gpa >> 3]
@@ -121,6 +127,8 @@ class GuestMemory:
     def write(self, va: int, data: bytes, user: bool) -> None:
         """Store bytes."""
         at = 0
+        if self.on_access is not None:
+            self.on_access(va, len(data), True)
         for gpa, size in self._pieces(va, len(data), WRITE | USER if user else WRITE):
             part = data[at : at + size]
             if gpa + size <= self._size:
@@ -130,7 +138,7 @@ class GuestMemory:
             at += size
 
     def _write_int(self, va: int, value: int, size: int, user: bool) -> None:
-        if va & PAGE_OFFSET_MASK <= PAGE_SIZE - size:
+        if va & PAGE_OFFSET_MASK <= PAGE_SIZE - size and self.on_access is None:
             gpa = self.physical(va, WRITE | USER if user else WRITE)
             if gpa < self._size:
                 self._mmu.guest_write_int(gpa, value, size)

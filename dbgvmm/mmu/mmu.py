@@ -23,7 +23,8 @@ from dbgvmm.mmu.rmap import ReverseMap
 from dbgvmm.mmu.roots import IDENTITY, Root, Roots
 from dbgvmm.mmu.shadow import Filler, IdentityFiller, ShadowFiller
 from dbgvmm.mmu.tlb import TlbState
-from dbgvmm.mmu.trace import CODE, Traces
+from dbgvmm.mmu.trace import Traces
+from dbgvmm.mmu.trace_kinds import CODE
 from dbgvmm.mmu.walk import FourLevel, PagingMode, PagingRegisters, Unpaged, Walk, WalkReport
 from dbgvmm.mmu.windows import Windows
 from dbgvmm.mmu.wp0 import WP0_ROLE, Wp0Filler

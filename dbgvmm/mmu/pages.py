@@ -16,7 +16,8 @@ from dbgvmm.hardware.layout import MONITOR_SIZE, PAGE_SIZE, MonitorPhysical
 from dbgvmm.hardware.memory import FramePool
 from dbgvmm.mmu.rmap import ReverseMap
 from dbgvmm.mmu.tlb import TlbState
-from dbgvmm.mmu.trace import TABLE, Traces
+from dbgvmm.mmu.trace import Traces
+from dbgvmm.mmu.trace_kinds import TABLE
 
 POOL_OFFSET: Final = MONITOR_SIZE - PAGE_SIZE
 """`(entry & POOL_OFFSET) >> 3` is the base of the table that a shadow entry links to (MONITOR_PA is aligned)."""

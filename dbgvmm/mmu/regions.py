@@ -17,6 +17,7 @@ from typing import Final
 from dbgvmm.hardware.layout import MonitorPhysical
 from dbgvmm.hardware.memory import FramePool
 from dbgvmm.hardware.paging import PTE
+from dbgvmm.mmu.trace_kinds import HIDE
 
 LINK: Final = PTE.P | PTE.A | PTE.D
 _OPEN: Final = LINK | PTE.W | PTE.U
@@ -45,7 +46,7 @@ class RegionTables:
             q[base : base + 512] = memoryview(array("Q", range(first, first + (1 << REGION_SHIFT), 4096)))
             for frame in range(region << 9, region + 1 << 9):
                 if frame in self._traced:
-                    q[base | frame & 511] &= ~PTE.W
+                    q[base | frame & 511] = self._entry(frame)
         return table
 
     def gigabyte_link(self, gigabyte: int, region: int) -> int:
@@ -62,6 +63,25 @@ class RegionTables:
         """The slot that maps the frame, or -1 if its region has no table."""
         table = self.tables.get(frame >> 9)
         return -1 if table is None else self._frames.index(table) | frame & 511
+
+    def _entry(self, frame: int) -> int:
+        kinds = self._traced.get(frame, 0)
+        if kinds & HIDE:
+            return 0
+        entry = frame << 12 | self._leaf
+        return entry & ~PTE.W if kinds else entry
+
+    def hide(self, frame: int) -> None:
+        """Clear the frame's entry."""
+        slot = self.slot(frame)
+        if slot >= 0:
+            self._q[slot] = 0
+
+    def show(self, frame: int) -> None:
+        """Make the frame's entry again, writable unless it is traced for another reason."""
+        slot = self.slot(frame)
+        if slot >= 0:
+            self._q[slot] = self._entry(frame)
 
     def write_protect(self, frame: int) -> bool:
         """Take W from the frame's entry. Says whether it had it."""

@@ -51,6 +51,11 @@ class ReverseMap:
             if slot & ~_SLOTS in leaf_tables and (q[slot] & PTE.ADDRESS) >> 12 == frame and q[slot] & PTE.P
         ]
 
+    def drop(self, frame: int) -> None:
+        """Clear all leaves that map the frame."""
+        for slot in self.live(frame):
+            self._q[slot] = 0
+
     def write_protect(self, frame: int) -> bool:
         """Take W from all leaves that map the frame. Says whether one had it."""
         q = self._q

@@ -19,6 +19,7 @@ from dbgvmm.mmu.pages import POOL_OFFSET, ShadowPages
 from dbgvmm.mmu.regions import LINK, RegionTables
 from dbgvmm.mmu.rmap import ReverseMap
 from dbgvmm.mmu.roots import Root
+from dbgvmm.mmu.trace_kinds import HIDE
 from dbgvmm.mmu.walk import Walk
 
 FILL_AROUND: Final = 16
@@ -70,7 +71,10 @@ class ShadowFiller:
     def leaf(self, entry: int) -> int:
         """The shadow of a 4 KiB entry that is present, accessed and has no reserved bit set."""
         shadow = entry & (_LEAF_ADDRESS | PTE.U) | LINK
-        if entry & _WD == _WD and (entry >> 12 & FRAME_MASK) not in self._traced:
+        kinds = self._traced.get(entry >> 12 & FRAME_MASK, 0)
+        if kinds & HIDE:
+            return 0
+        if entry & _WD == _WD and not kinds:
             shadow |= PTE.W
         if not self._user_execute or not entry & PTE.U:
             shadow |= PTE.NX
@@ -148,11 +152,14 @@ class ShadowFiller:
         q = self._q
         slot = base | index
         frame = entry >> 12 & FRAME_MASK
+        kinds = self._traced.get(frame, 0)
+        if kinds & HIDE:
+            return TRACE
         if self._user_execute:
             shadow = self.leaf(entry)
         else:
             shadow = entry & _LEAF_COPY | _LEAF_FIXED
-            if entry & _WD == _WD and frame not in self._traced:
+            if entry & _WD == _WD and not kinds:
                 shadow |= PTE.W
         old = q[slot]
         q[slot] = shadow
@@ -177,9 +184,10 @@ class ShadowFiller:
 
     def _region_access(self, frame: int, access: int) -> int:
         """The large page is linked; what remains is whether this frame of it is traced."""
+        kinds = self._traced.get(frame, 0)
         if not access & WRITE:
-            return HIDDEN
-        if frame in self._traced:
+            return TRACE if kinds & HIDE else HIDDEN
+        if kinds:
             return TRACE
         self._regions.unprotect(frame)
         return HIDDEN
@@ -247,9 +255,10 @@ class IdentityFiller:
             q[root.low] = self._frames.allocate() | rights
         slot = (q[root.low] & POOL_OFFSET) >> 3 | va >> 30 & 3
         q[slot] = self._regions.gigabyte_link(gpa >> 30, gpa >> 21) | rights
+        kinds = self._traced.get(gpa >> 12, 0)
         if not access & WRITE:
-            return HIDDEN
-        if gpa >> 12 in self._traced:
+            return TRACE if kinds & HIDE else HIDDEN
+        if kinds:
             return TRACE
         self._regions.unprotect(gpa >> 12)
         return HIDDEN

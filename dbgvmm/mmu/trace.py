@@ -1,25 +1,20 @@
 """Traces: guest frames whose writes the monitor must see (Adams & Agesen, ASPLOS 2006, section 3).
 
-A traced frame is not writable through any shadow entry, so a write to it faults. Removing a trace restores nothing:
+A traced frame is not writable through any shadow entry, so a write to it faults. (One that is hidden is not mapped at
+all.) Removing a trace restores nothing:
 the next write faults once more, finds the frame free, and gets W back then.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 from dbgvmm.mmu.regions import RegionTables
 from dbgvmm.mmu.rmap import ReverseMap
 from dbgvmm.mmu.tlb import TlbState
-
-TABLE: Final = 1
-"""The frame is a guest page table that has a shadow."""
-CODE: Final = 2
-"""Guest code on the frame has been translated."""
+from dbgvmm.mmu.trace_kinds import HIDE
 
 
 class Traces:
-    """`kinds` maps each traced frame to the reasons (TABLE | CODE)."""
+    """`kinds` maps each traced frame to the reasons (TABLE | CODE | WATCH | HIDE)."""
 
     def __init__(self, kinds: dict[int, int], rmap: ReverseMap, regions: RegionTables, tlb: TlbState, ram_frames: int) -> None:
         self.kinds = kinds
@@ -39,8 +34,20 @@ class Traces:
             return
         kinds[frame] = old | kind
         self.added += 1
-        if not old:
+        if kind == HIDE:
+            self.hide(frame)
+        elif not old:
             self.write_protect(frame)
+
+    def hide(self, frame: int) -> None:
+        """Make the next access to the frame fault, however it is mapped."""
+        self._rmap.drop(frame)
+        self._regions.hide(frame)
+        self._tlb.flush()
+
+    def show(self, frame: int) -> None:
+        """The frame may be mapped again. Leaves fill by faults; tables of whole regions have no faults of their own."""
+        self._regions.show(frame)
 
     def write_protect(self, frame: int) -> None:
         """Make the next write to the frame fault, however it is mapped."""
@@ -51,8 +58,11 @@ class Traces:
     def remove(self, frame: int, kind: int) -> None:
         """End the trace for this reason."""
         kinds = self.kinds
-        left = kinds.get(frame, 0) & ~kind
+        old = kinds.get(frame, 0)
+        left = old & ~kind
         if left:
             kinds[frame] = left
         elif frame in kinds:
             del kinds[frame]
+        if old & ~left & HIDE:
+            self.show(frame)

@@ -21,6 +21,7 @@ from dbgvmm.mmu.regions import LINK, RegionTables
 from dbgvmm.mmu.rmap import ReverseMap
 from dbgvmm.mmu.roots import Root
 from dbgvmm.mmu.tlb import TlbState
+from dbgvmm.mmu.trace_kinds import HIDE
 from dbgvmm.mmu.walk import Walk
 
 WP0_ROLE: Final = 8
@@ -58,9 +59,12 @@ class Wp0Filler:
         nx = 0 if self._user_execute and rights & PTE.U and not forbidden & PTE.NX else PTE.NX
         old = self._q[slot]
         frame = gpa >> 12
+        kinds = self._traced.get(frame, 0)
         if e1:
+            if kinds & HIDE:
+                return TRACE
             entry = frame << 12 | LINK | rights | nx
-            if frame in self._traced:
+            if kinds:
                 entry &= ~PTE.W
             self._rmap.add(frame, slot)
         else:
@@ -71,8 +75,10 @@ class Wp0Filler:
         self._q[slot] = entry
         if old & ~entry & _RIGHTS:
             self._tlb.outdated()
+        if kinds & HIDE:
+            return TRACE
         if access & WRITE:
-            if frame in self._traced:
+            if kinds:
                 return TRACE
             self._regions.unprotect(frame)
         return HIDDEN

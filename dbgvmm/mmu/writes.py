@@ -21,7 +21,8 @@ from dbgvmm.mmu.pages import POOL_OFFSET, ShadowPage, ShadowPages
 from dbgvmm.mmu.rmap import ReverseMap
 from dbgvmm.mmu.shadow import ShadowFiller
 from dbgvmm.mmu.tlb import TlbState
-from dbgvmm.mmu.trace import CODE, TABLE, Traces
+from dbgvmm.mmu.trace import Traces
+from dbgvmm.mmu.trace_kinds import CODE, HIDE, TABLE
 from dbgvmm.mmu.windows import Windows
 
 FLOOD_LIMIT: Final = 8
@@ -188,6 +189,8 @@ class GuestWrites:
         if frame not in self._opened:  # or it was traced anew while open
             self._opened[frame] = bytes(self._ram.bytes[frame << 12 : frame + 1 << 12]), kinds
         del self._kinds[frame]
+        if kinds & HIDE:
+            self._traces.show(frame)
         self.pages_opened += 1
 
     def close_page(self, gpa: int) -> None:
@@ -202,6 +205,8 @@ class GuestWrites:
         self._kinds[frame] = kinds & ~TABLE | (TABLE if table_now else 0)
         if not self._kinds[frame]:
             del self._kinds[frame]
+        elif kinds & HIDE:
+            self._traces.hide(frame)
         else:
             self._traces.write_protect(frame)
         after = bytes(self._ram.bytes[frame << 12 : frame + 1 << 12])

@@ -1,0 +1,197 @@
+"""Watchpoints of a debugger: stop behind the instruction that accessed a range of guest memory.
+
+The frames behind the watched addresses are traced: written ones are not writable (WATCH), and where reads count they are
+not mapped at all (HIDE). So an access to such a page faults; the instruction's operands are compared with the ranges, and
+it runs alone with the page open. What the monitor accesses for the guest (the frames of interrupts, operands of callouts)
+is compared too. Which frames are behind the addresses is looked up again whenever the guest's mappings may have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from iced_x86 import Instruction
+
+from dbgvmm.bt.accesses import MemoryAccesses
+from dbgvmm.cpu.faults import GuestFault
+from dbgvmm.hardware.engine import EngineError
+from dbgvmm.hardware.layout import MASK64, PAGE_SHIFT
+from dbgvmm.mmu.trace_kinds import HIDE, WATCH
+
+if TYPE_CHECKING:
+    from dbgvmm.bt.dispatcher import Dispatcher
+
+_CR3_TABLE: Final = 0x000F_FFFF_FFFF_F000
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """`length` bytes from `start`. `physical`: guest-physical. cr3: only in the address space of this top-level table."""
+
+    start: int
+    length: int
+    reads: bool = False
+    writes: bool = True
+    physical: bool = False
+    cr3: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or not 0 <= self.start <= self.start + self.length - 1 <= MASK64:
+            raise ValueError(f"{self.length} bytes at {self.start:#x} are no range of addresses")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchHit:
+    """An access to `address` (the first watched byte of it) that `watch` was set for."""
+
+    watch: Watch
+    address: int
+    write: bool
+
+
+class Watching:
+    """The watches of one CPU, and what was found of them."""
+
+    def __init__(self, dispatcher: Dispatcher, accesses: MemoryAccesses) -> None:
+        self._dispatcher = dispatcher
+        self._accesses = accesses
+        self._mmu = dispatcher.mmu
+        self._cpu = dispatcher.cpu
+        self._memory = dispatcher.memory
+        self.watches: tuple[Watch, ...] = ()
+        self.hit: WatchHit | None = None
+        self.on_hit: Callable[[WatchHit], None] = self._nobody
+        self.active = False
+        self._pages: dict[int, int] = {}
+        self._physical: dict[int, int] = {}
+        self._frames: dict[int, int] = {}
+        self._seen: tuple[int, ...] = ()
+
+    @staticmethod
+    def _nobody(hit: WatchHit) -> None:
+        raise EngineError("no debugger is attached to the dispatcher")
+
+    def set(self, watches: Iterable[Watch]) -> None:
+        """Watch exactly these from now on. Only while the guest stands still, or at an exit."""
+        self.watches = tuple(watches)
+        self.active = bool(self.watches)
+        self._pages.clear()
+        self._physical.clear()
+        for watch in self.watches:
+            pages = self._physical if watch.physical else self._pages
+            kind = HIDE if watch.reads else WATCH
+            for page in range(watch.start >> PAGE_SHIFT, (watch.start + watch.length - 1 >> PAGE_SHIFT) + 1):
+                pages[page] = max(kind, pages.get(page, 0))
+        self._memory.on_access = self.on_access if self.active else None
+        dispatcher = self._dispatcher
+        dispatcher.engine.handler = self._on_exit if self.active else dispatcher.on_exit
+        self._seen = ()
+        self.refresh()
+
+    def _on_exit(self, vector: int) -> None:
+        self._dispatcher.on_exit(vector)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Trace the frames that are behind the watched addresses now."""
+        mmu = self._mmu
+        seen = (mmu.root, mmu.tlb.generation, mmu.writes.table_writes, mmu.hidden_faults, mmu.tables_released)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        frames = dict(self._physical)
+        for page, kind in self._pages.items():
+            gpa = mmu.walk_report(page << PAGE_SHIFT).gpa
+            if gpa is not None:
+                frame = gpa >> PAGE_SHIFT
+                frames[frame] = max(kind, frames.get(frame, 0))
+        if frames != self._frames:
+            for frame, kind in self._frames.items():
+                if frames.get(frame) != kind:
+                    mmu.traces.remove(frame, kind)
+            for frame, kind in frames.items():
+                mmu.traces.add(frame, kind)
+            self._frames = frames
+
+    def concerns(self, gpa: int) -> bool:
+        """Whether something on the page of this guest-physical address is watched."""
+        return gpa >> PAGE_SHIFT in self._frames
+
+    # -- comparing
+
+    def examine(self, instruction: Instruction) -> None:
+        """Note a hit if the next round of the instruction at RIP makes a watched access."""
+        for access in self._accesses.of(instruction):
+            if access.writes:
+                self.on_access(access.address, access.size, True)
+            if access.reads:
+                self.on_access(access.address, access.size, False)
+
+    def _may_hit(self, instruction: Instruction) -> bool:
+        return any(
+            self._find(access.address, access.size, write) is not None
+            for access in self._accesses.of(instruction, all_rounds=True)
+            for write in (False, True)
+        )
+
+    def on_access(self, address: int, size: int, write: bool) -> None:
+        """The guest, or the monitor for it, accesses linear memory."""
+        if self.hit is None:
+            self.hit = self._find(address, size, write)
+
+    def _find(self, address: int, size: int, write: bool) -> WatchHit | None:
+        for watch in self.watches:
+            if not (watch.writes if write else watch.reads):
+                continue
+            if watch.cr3 is not None and (watch.cr3 ^ self._cpu.cr3) & _CR3_TABLE:
+                continue
+            if watch.physical:
+                at = self._physical_hit(watch, address, size)
+            else:
+                first = max(watch.start, address)
+                at = first if first < min(watch.start + watch.length, address + size) else None
+            if at is not None:
+                return WatchHit(watch, at, write)
+        return None
+
+    def _physical_hit(self, watch: Watch, address: int, size: int) -> int | None:
+        for linear in (address, address + size - 1 & MASK64):
+            page = linear & ~0xFFF
+            gpa = self._mmu.walk_report(linear).gpa
+            if gpa is None:
+                continue
+            start = max(watch.start, (gpa & ~0xFFF) + max(0, address - page))
+            if start < min(watch.start + watch.length, (gpa & ~0xFFF) + min(0x1000, address + size - page)):
+                return start
+        return None
+
+    # -- running what faulted
+
+    def run_alone(self, gpa: int) -> None:
+        """The instruction at RIP accesses the watched page of `gpa`: compare, and run it with the page open."""
+        dispatcher = self._dispatcher
+        stepper = dispatcher.stepper
+        try:
+            instruction = stepper.decode(self._cpu.rip)
+        except GuestFault as fault:
+            dispatcher.deliver(fault)
+            return
+        one_round = stepper.is_repeated(instruction) and self._may_hit(instruction)
+        if one_round or not stepper.is_repeated(instruction):
+            self.examine(instruction)
+        self._mmu.open_page(gpa)
+        dispatcher.open_pages.append(gpa)
+        dispatcher.enter_precise(1)
+        if one_round:
+            dispatcher.end_after_one_round()
+
+    def report(self) -> None:
+        """Tell of the hit, once."""
+        hit, self.hit = self.hit, None
+        if hit is not None:
+            self.on_hit(hit)
+
+
+__all__ = ["Watch", "WatchHit", "Watching"]

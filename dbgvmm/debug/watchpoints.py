@@ -1,0 +1,55 @@
+"""Watchpoints: stop behind the instruction that accessed a range of memory. Any length, any alignment, any number.
+
+The guest's memory is not changed, and its own debug registers stay its own. How it is done is told in bt/watching.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from dbgvmm.bt.watching import Watch, Watching
+
+
+class Watchpoints:
+    """The watchpoints of a machine. Users are counted: gdb and the REPL may both want the same one."""
+
+    def __init__(self, watching: Watching) -> None:
+        self._watching = watching
+        self._users: Counter[Watch] = Counter()
+
+    def add(self, watch: Watch) -> None:
+        """Stop behind each access that `watch` describes."""
+        self._users[watch] += 1
+        self._apply()
+
+    def remove(self, watch: Watch) -> bool:
+        """Take one watchpoint away; False if there is none like it."""
+        if not self._users[watch]:
+            del self._users[watch]
+            return False
+        self._users[watch] -= 1
+        if not self._users[watch]:
+            del self._users[watch]
+        self._apply()
+        return True
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._users.clear()
+        self._apply()
+
+    def _apply(self) -> None:
+        self._watching.set(self._users)
+
+    def __contains__(self, watch: object) -> bool:
+        return watch in self._users
+
+    def __iter__(self) -> Iterator[Watch]:
+        return iter(sorted(self._users, key=lambda watch: (watch.start, watch.length, watch.reads)))
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+
+__all__ = ["Watch", "Watchpoints"]
