@@ -345,7 +345,10 @@ class Machine:
         self._schedule()
 
     def _on_breakpoint(self, rip: int) -> None:
-        self._stop(Stop(StopKind.BREAKPOINT, f"breakpoint at {rip:#x}", address=rip))
+        if self.breakpoints.stops_at(rip):
+            self._stop(Stop(StopKind.BREAKPOINT, f"breakpoint at {rip:#x}", address=rip))
+        else:
+            self.dispatcher.ignore_breakpoint = True
 
     def _on_watchpoint(self, hit: WatchHit) -> None:
         what = "written" if hit.write else "read"

@@ -1,14 +1,21 @@
-"""Breakpoints by number: `break`, `delete`, `info breakpoints`."""
+"""Breakpoints and watchpoints by number: `break`, `watch`, `delete`, `info breakpoints`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.parameters import Address, Count
-from dbgvmm.commands.session import Session
+from dbgvmm.commands.session import NumberedBreakpoint, Session
 from dbgvmm.commands.table import command
+from dbgvmm.cpu.state import VCpu
+from dbgvmm.debug.watchpoints import Watch
+
+_CR3_TABLE = 0x000F_FFFF_FFFF_F000
+_KINDS = {(False, True): "write", (True, False): "read", (True, True): "access"}
+_ONE = Count(1)
 
 
 @dataclass(frozen=True)
@@ -18,55 +25,144 @@ class BreakpointLine:
     number: int | None
     address: int
     place: str
+    note: str = ""
 
     def __str__(self) -> str:
-        return f"breakpoint {self.number} at {self.place}"
+        return f"breakpoint {self.number} at {self.place}{self.note}"
+
+
+@dataclass(frozen=True)
+class WatchpointLine:
+    """One watchpoint."""
+
+    number: int | None
+    watch: Watch
+    place: str
+
+    @property
+    def kind(self) -> str:
+        """write, read or access."""
+        return _KINDS[self.watch.reads, self.watch.writes]
+
+    @property
+    def range(self) -> str:
+        """Which bytes, and where they count."""
+        watch = self.watch
+        space = " physical" if watch.physical else "" if watch.cr3 is None else f" in the address space of CR3 {watch.cr3:#x}"
+        return f"{watch.length} bytes at {self.place}{space}" if watch.length > 1 else f"1 byte at {self.place}{space}"
+
+    def __str__(self) -> str:
+        return f"watchpoint {self.number} ({self.kind}): {self.range}"
 
 
 @dataclass(frozen=True)
 class BreakpointList:
-    """All breakpoints of the machine."""
+    """All breakpoints and watchpoints of the machine."""
 
     lines: tuple[BreakpointLine, ...]
+    watchpoints: tuple[WatchpointLine, ...] = ()
 
     def __str__(self) -> str:
-        if not self.lines:
+        if not self.lines and not self.watchpoints:
             return "no breakpoints"
-        rows = [("-" if line.number is None else str(line.number), line.place) for line in self.lines]
-        return columns(rows, ("number", "at"))
+        rows = [("-" if line.number is None else str(line.number), "", line.place + line.note) for line in self.lines]
+        rows += [("-" if line.number is None else str(line.number), line.kind, line.range) for line in self.watchpoints]
+        return columns(rows, ("number", "watches", "at"))
+
+
+class InAddressSpace:
+    """A breakpoint's condition: CR3 points to this top-level table."""
+
+    def __init__(self, cpu: VCpu, cr3: int) -> None:
+        self._cpu = cpu
+        self._table = cr3 & _CR3_TABLE
+
+    def __call__(self) -> bool:
+        return self._cpu.cr3 & _CR3_TABLE == self._table
 
 
 @command("break", aliases=("b", "breakpoint"))
-def break_(session: Session, address: Address | None = None) -> BreakpointLine:
+def break_(session: Session, address: Address | None = None, *, cr3: Address | None = None) -> BreakpointLine:
     """Stop in front of the instruction at ADDRESS (the next one).
 
-    In every address space; the guest's memory is not changed.
+    In every address space, or only in that whose top-level page table CR3 points to (`--cr3 $cr3`: the current one). The
+    guest's memory is not changed.
     """
-    at = session.machine.cpu.rip if address is None else address
-    session.machine.breakpoints.add(at)
+    machine = session.machine
+    at = machine.cpu.rip if address is None else address
+    condition = None if cr3 is None else InAddressSpace(machine.cpu, cr3)
+    note = "" if cr3 is None else f" in the address space of CR3 {cr3:#x}"
+    machine.breakpoints.add(at, condition)
     number = session.next_breakpoint
     session.next_breakpoint += 1
-    session.breakpoints[number] = at
-    return BreakpointLine(number, at, session.name(at))
+    session.breakpoints[number] = NumberedBreakpoint(at, condition, note)
+    return BreakpointLine(number, at, session.name(at), note)
+
+
+@command("watch", aliases=("watchpoint",))
+def watch(
+    session: Session,
+    address: Address,
+    length: Count = _ONE,
+    kind: Literal["write", "read", "access"] = "write",
+    *,
+    phys: bool = False,
+    cr3: Address | None = None,
+) -> WatchpointLine:
+    """Stop behind an instruction that writes, reads or accesses any of LENGTH bytes (1) at ADDRESS.
+
+    `--phys`: ADDRESS is guest-physical, whoever maps it and however. `--cr3`: only in that address space. What the CPU
+    itself accesses (the frames of interrupts) counts too; what devices and debuggers do does not.
+    """
+    if phys and cr3 is not None:
+        raise CommandError("--phys and --cr3 exclude each other: physical memory is the same in every address space")
+    try:
+        wanted = Watch(address, length, reads=kind != "write", writes=kind != "read", physical=phys, cr3=cr3)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    session.machine.watchpoints.add(wanted)
+    number = session.next_breakpoint
+    session.next_breakpoint += 1
+    session.watchpoints[number] = wanted
+    return _watchpoint_line(session, number, wanted)
+
+
+def _watchpoint_line(session: Session, number: int | None, wanted: Watch) -> WatchpointLine:
+    return WatchpointLine(number, wanted, f"{wanted.start:#x}" if wanted.physical else session.name(wanted.start))
 
 
 @command("delete", aliases=("d", "del"))
 def delete(session: Session, *number: Count) -> str:
-    """Remove the breakpoints with these NUMBERs; without one, all that `break` has set."""
-    chosen: list[int] = list(number) or list(session.breakpoints)
+    """Remove the breakpoints and watchpoints with these NUMBERs, or all that have one."""
+    machine = session.machine
+    chosen: list[int] = list(number) or [*session.breakpoints, *session.watchpoints]
     for one in chosen:
-        if one not in session.breakpoints:
+        if one not in session.breakpoints and one not in session.watchpoints:
             raise CommandError(f"there is no breakpoint {one}: `info breakpoints` lists them")
     for one in dict.fromkeys(chosen):
-        session.machine.breakpoints.remove(session.breakpoints.pop(one))
+        if one in session.breakpoints:
+            breakpoint = session.breakpoints.pop(one)
+            machine.breakpoints.remove(breakpoint.address, breakpoint.condition)
+        else:
+            machine.watchpoints.remove(session.watchpoints.pop(one))
     removed = len(set(chosen))
     return f"{removed} breakpoint{'' if removed == 1 else 's'} removed"
 
 
-@command("info breakpoints", aliases=("info b",))
+@command("info breakpoints", aliases=("info b", "info watchpoints"))
 def info_breakpoints(session: Session) -> BreakpointList:
-    """List the breakpoints: those of `break` by number, and those that gdb or a script has set."""
-    lines = [BreakpointLine(number, at, session.name(at)) for number, at in session.breakpoints.items()]
-    ours = set(session.breakpoints.values())
-    lines += [BreakpointLine(None, at, session.name(at)) for at in session.machine.breakpoints if at not in ours]
-    return BreakpointList(tuple(lines))
+    """List breakpoints and watchpoints.
+
+    Those of `break` and `watch` by number, and those that gdb or a script has set.
+    """
+    machine = session.machine
+    lines = [
+        BreakpointLine(number, item.address, session.name(item.address), item.note)
+        for number, item in session.breakpoints.items()
+    ]
+    ours = {item.address for item in session.breakpoints.values()}
+    lines += [BreakpointLine(None, at, session.name(at)) for at in machine.breakpoints if at not in ours]
+    watched = [_watchpoint_line(session, number, item) for number, item in session.watchpoints.items()]
+    known = set(session.watchpoints.values())
+    watched += [_watchpoint_line(session, None, item) for item in machine.watchpoints if item not in known]
+    return BreakpointList(tuple(lines), tuple(watched))

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from dbgvmm.commands.errors import CommandError
+from dbgvmm.debug.breakpoints import Condition
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import SymbolTable
+from dbgvmm.debug.watchpoints import Watch
 from dbgvmm.machine import Machine
+
+
+@dataclass(frozen=True)
+class NumberedBreakpoint:
+    """A breakpoint that `break` has set."""
+
+    address: int
+    condition: Condition | None = None
+    note: str = ""
 
 
 class RunFunction(Protocol):
@@ -25,7 +37,8 @@ class Session:
     def __init__(self, machine: Machine, symbols: SymbolTable | None = None, run: RunFunction | None = None) -> None:
         self.machine = machine
         self.symbols = symbols if symbols is not None else SymbolTable()
-        self.breakpoints: dict[int, int] = {}
+        self.breakpoints: dict[int, NumberedBreakpoint] = {}
+        self.watchpoints: dict[int, Watch] = {}
         self.next_breakpoint = 1
         self.examined_format = ("x", "w")
         self.examined_to = 0

@@ -5,8 +5,9 @@
         '''Show the general registers.'''
 
 A parameter's annotation says how its text is read (parameters.py); a parameter with a default may be left out, and one
-with a star takes what is left. Words may be shortened as long as one command fits: `i r`. The decorated function stays
-callable from Python, and returns data whose `str` is what people see.
+with a star takes what is left. Keyword-only ones are options: `--name VALUE`, or `--name` alone for a bool. Words may be
+shortened as long as one command fits: `i r`. The decorated function stays callable from Python, and returns data whose
+`str` is what people see.
 """
 
 from __future__ import annotations
@@ -34,10 +35,14 @@ class Parameter:
     type: ParameterType
     optional: bool
     many: bool
+    option: bool = False
+    flag: bool = False
 
     @property
     def usage(self) -> str:
-        """As the help shows it: NAME, [NAME], [NAME...]."""
+        """As the help shows it: NAME, [NAME], [NAME...], [--name NAME], [--name]."""
+        if self.option:
+            return f"[--{self.name}]" if self.flag else f"[--{self.name} {self.name.upper()}]"
         text = f"{self.name.upper()}..." if self.many else self.name.upper()
         return f"[{text}]" if self.optional else text
 
@@ -59,6 +64,7 @@ class Command(Generic[P, R]):
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
         self.takes_format = False
+        self.options: dict[str, Parameter] = {}
         self.parameters = self._find_parameters()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -67,15 +73,22 @@ class Command(Generic[P, R]):
     def _find_parameters(self) -> tuple[Parameter, ...]:
         hints = get_type_hints(self.function)
         found: list[Parameter] = []
+        options: dict[str, Parameter] = {}
         _, *parameters = inspect.signature(self.function).parameters.values()
         for parameter in parameters:
             hint = hints[parameter.name]
             if hint is Format:
                 self.takes_format = True
                 continue
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                flag = hint is bool
+                kind = parameter_type(str if flag else hint)
+                options[f"--{parameter.name}"] = Parameter(parameter.name, kind, True, False, True, flag)
+                continue
             many = parameter.kind is parameter.VAR_POSITIONAL
             optional = many or parameter.default is not parameter.empty
             found.append(Parameter(parameter.name, parameter_type(hint), optional, many))
+        self.options = options
         return tuple(found)
 
     @property
@@ -92,7 +105,7 @@ class Command(Generic[P, R]):
     def usage(self) -> str:
         """How to type it."""
         name = f"{self.name}[/FMT]" if self.takes_format else self.name
-        return " ".join((name, *(parameter.usage for parameter in self.parameters)))
+        return " ".join((name, *(item.usage for item in (*self.parameters, *self.options.values()))))
 
     def parse(self, session: Session, words: Sequence[str], fmt: str | None) -> list[object]:
         """The values for `words`. Raises CommandError."""
@@ -117,7 +130,28 @@ class Command(Generic[P, R]):
     def run_words(self, session: Session, words: Sequence[str], fmt: str | None) -> object:
         """Call it with typed words."""
         function: Callable[..., object] = self.function
-        return function(session, *self.parse(session, words, fmt))
+        left, options = self._parse_options(session, words)
+        return function(session, *self.parse(session, left, fmt), **options)
+
+    def _parse_options(self, session: Session, words: Sequence[str]) -> tuple[list[str], dict[str, object]]:
+        """The words that are no options, and the options' values. Raises CommandError."""
+        left: list[str] = []
+        values: dict[str, object] = {}
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            option = self.options.get(word)
+            if option is None:
+                if self.options and word.startswith("--"):
+                    raise CommandError(f"there is no option {word}; usage: {self.usage}")
+                left.append(word)
+            elif option.flag:
+                values[option.name] = True
+            elif rest:
+                values[option.name] = option.type.parse(session, rest.pop(0))
+            else:
+                raise CommandError(f"{word} needs a value; usage: {self.usage}")
+        return left, values
 
 
 AnyCommand = Command[Any, Any]
@@ -216,7 +250,9 @@ class CommandTable:
             call = self._find(before, None) if before else None
         except CommandError:
             call = None
-        if call is not None and call.command.parameters:
+        if call is not None and last.startswith("--"):
+            found.update(name for name in call.command.options if name.startswith(last))
+        elif call is not None and call.command.parameters:
             at = min(len(call.words), len(call.command.parameters) - 1)
             parameter = call.command.parameters[at]
             if len(call.words) <= at or parameter.many:

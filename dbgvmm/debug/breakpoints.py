@@ -5,43 +5,54 @@ A unit never contains a breakpoint, and none begins at one: so the dispatcher se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dbgvmm.bt.cache import TranslationCache
 
+Condition = Callable[[], bool]
+"""Asked with the guest in front of the breakpoint; False lets it go on, unnoticed but for the time that it takes."""
+
 
 class Breakpoints:
-    """The set of breakpoints of a machine. Users are counted: gdb and the REPL may both want one address."""
+    """The breakpoints of a machine. Users are counted: gdb and the REPL may both want one address.
+
+    Each user may have a condition; the guest stops if one user has none, or one's holds.
+    """
 
     def __init__(self, cache: TranslationCache) -> None:
         self._cache = cache
-        self._users: dict[int, int] = {}
+        self._users: dict[int, list[Condition | None]] = {}
 
-    def add(self, rip: int) -> None:
+    def add(self, rip: int, condition: Condition | None = None) -> None:
         """Stop before the instruction at `rip`, in whatever address space."""
-        self._users[rip] = self._users.get(rip, 0) + 1
-        if self._users[rip] == 1:
+        users = self._users.setdefault(rip, [])
+        users.append(condition)
+        if len(users) == 1:
             self._cache.breakpoints.add(rip)
             self._cache.retire_breakpoint(rip)
 
-    def remove(self, rip: int) -> bool:
-        """Take one breakpoint at `rip` away; False if there is none."""
-        users = self._users.get(rip, 0)
-        if not users:
+    def remove(self, rip: int, condition: Condition | None = None) -> bool:
+        """Take one breakpoint at `rip` with this condition away; False if there is none."""
+        users = self._users.get(rip, [])
+        if condition not in users:
             return False
-        if users > 1:
-            self._users[rip] = users - 1
-            return True
-        del self._users[rip]
-        self._cache.breakpoints.discard(rip)
-        self._cache.retire_breakpoint(rip)
+        users.remove(condition)
+        if not users:
+            del self._users[rip]
+            self._cache.breakpoints.discard(rip)
+            self._cache.retire_breakpoint(rip)
         return True
 
     def clear(self) -> None:
         """Remove all."""
         for rip in list(self._users):
-            self._users[rip] = 1
-            self.remove(rip)
+            for condition in list(self._users[rip]):
+                self.remove(rip, condition)
+
+    def stops_at(self, rip: int) -> bool:
+        """Whether the guest, which is in front of `rip`, has to stop there. All conditions are asked."""
+        stops = [condition is None or condition() for condition in self._users.get(rip, ())]
+        return any(stops)
 
     def __contains__(self, rip: object) -> bool:
         return rip in self._users
