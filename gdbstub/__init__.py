@@ -32,6 +32,7 @@ from gdbstub.stop import (
 from gdbstub.table import Handler, Row
 from gdbstub.target import (
     Action,
+    BreakpointPrograms,
     Continue,
     DescribeTarget,
     DescribeThreads,
@@ -43,6 +44,7 @@ from gdbstub.target import (
     MemoryKind,
     MemoryRegion,
     Monitor,
+    ProgrammedBreakpoints,
     ReadMemory,
     ReadRegisters,
     Restart,
@@ -68,6 +70,7 @@ __all__ = [
     "Access",
     "Action",
     "BreakpointHit",
+    "BreakpointPrograms",
     "Connected",
     "Continue",
     "DescribeTarget",
@@ -90,6 +93,7 @@ __all__ = [
     "Monitor",
     "ReadMemory",
     "ReadRegisters",
+    "ProgrammedBreakpoints",
     "Received",
     "Reply",
     "Restart",

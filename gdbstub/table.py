@@ -23,6 +23,7 @@ class Row:
     `handler`: gets the session, the target and what follows the name and its separator.
     `needs`: the protocol that the target must implement for the row to exist.
     `feature`: what the row adds to the `qSupported` reply.
+    `more`: features that it adds if the target implements one more protocol.
     `while_running`: whether it is served while the target runs (in all-stop mode nearly nothing is).
     `text_errors`: whether every gdb takes `E.text` as this packet's error. It must not be set for a reply of plain
     hexadecimal data, where older gdb would decode the text.
@@ -33,6 +34,7 @@ class Row:
     needs: type[Any]
     feature: str = ""
     while_running: bool = False
+    more: tuple[tuple[str, type[Any]], ...] = ()
     text_errors: bool = True
 
 
@@ -44,12 +46,18 @@ class PacketTable:
         for row in rows:
             if isinstance(target, row.needs) and self._rows.setdefault(row.name.encode(), row) is not row:
                 raise ValueError(f"two rows of the packet table are named {row.name!r}")
+        self._more = tuple(
+            feature
+            for row in self._rows.values()
+            for feature, needs in row.more
+            if isinstance(target, needs)
+        )
         self._lengths = sorted({len(name) for name in self._rows}, reverse=True)
 
     @property
     def features(self) -> tuple[str, ...]:
         """What `qSupported` says of these rows, in their order."""
-        return tuple(dict.fromkeys(row.feature for row in self._rows.values() if row.feature))
+        return tuple(dict.fromkeys(row.feature for row in self._rows.values() if row.feature)) + self._more
 
     def find(self, payload: bytes) -> tuple[Row, bytes] | None:
         """The row for a packet and the packet's arguments; None for a packet without a row."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
+from gdbstub.agent import Program
 from gdbstub.stop import Access, StopReason
 from gdbstub.threadid import ThreadId
 
@@ -180,6 +181,27 @@ class HardwareBreakpoints(Protocol):
 
     def remove_hardware_breakpoint(self, address: int, kind: int) -> None:
         """Take it away."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakpointPrograms:
+    """What is to be evaluated when a breakpoint is reached. It holds if there are no conditions, or one of them is not 0.
+
+    Where it holds: without commands, stop. With commands, run them and go on. `persist`: also when no debugger is there.
+    """
+
+    conditions: tuple[Program, ...] = ()
+    commands: tuple[Program, ...] = ()
+    persist: bool = False
+
+
+@runtime_checkable
+class ProgrammedBreakpoints(Protocol):
+    """Breakpoints whose conditions and commands are evaluated on the target's side."""
+
+    def program_breakpoint(self, address: int, hardware: bool, programs: BreakpointPrograms) -> None:
+        """For the breakpoint that was just inserted, in place of what it had before; often there is nothing in it.
+        Raise TargetError for a program that cannot be evaluated here."""
 
 
 @runtime_checkable

@@ -43,6 +43,11 @@ class Breakpoints:
             self._cache.retire_breakpoint(rip)
         return True
 
+    def replace(self, rip: int, old: Condition | None, new: Condition | None) -> None:
+        """Give a breakpoint that is there another condition. Raises ValueError if it is not there."""
+        users = self._users.get(rip, [])
+        users[users.index(old)] = new
+
     def clear(self) -> None:
         """Remove all."""
         for rip in list(self._users):

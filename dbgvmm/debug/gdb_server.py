@@ -141,6 +141,7 @@ class GdbServer:
                 self._say(f"gdb has connected from {peer}")
                 self._target = GdbTarget(self._machine, self._monitor)
                 self._target.note_stop(self._machine.last_stop)
+                self._target.show = self._show
                 self._stub = Stub(self._target)
             case Received(data) if self._stub is not None:
                 self._listener.send(self._stub.feed(data))
@@ -189,6 +190,11 @@ class GdbServer:
             if self._target.interrupted or self._stopped_machine:
                 return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
         raise AssertionError("count() does not end")
+
+    def _show(self, text: str) -> None:
+        """Text of a breakpoint's commands, on gdb's console."""
+        if self._stub is not None:
+            self._listener.send(self._stub.console(text))
 
     def report(self, stop: Stop) -> None:
         """Tell the debugger, if there is one, of a stop."""

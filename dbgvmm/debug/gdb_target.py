@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.cpu.bits import MASK64
+from dbgvmm.debug.agent import MachineAgent, ProgrammedCondition
+from dbgvmm.debug.breakpoints import Condition
 from dbgvmm.debug.gdb_description import GDB_REGISTERS, target_description
 from dbgvmm.debug.registers import RegisterError
 from dbgvmm.debug.stops import Stop, StopKind
@@ -21,6 +23,7 @@ from gdbstub import (
     Access,
     Action,
     BreakpointHit,
+    BreakpointPrograms,
     Continue,
     Exited,
     Interrupted,
@@ -64,9 +67,12 @@ class GdbTarget:
     def __init__(self, machine: Machine, monitor_command: MonitorCommand | None = None) -> None:
         self._machine = machine
         self._monitor_command = monitor_command
-        self._software: set[int] = set()
-        self._hardware: set[int] = set()
+        self._software: dict[int, Condition | None] = {}
+        self._hardware: dict[int, Condition | None] = {}
+        self._agent = MachineAgent(machine, lambda text: self.show(text))
         self._watches: set[Watch] = set()
+        self.show: Callable[[str], None] = lambda text: None
+        """Puts text on the debugger's console while the machine runs."""
         self.action: Action = Continue()
         self.interrupted = False
         self.killed = False
@@ -175,15 +181,22 @@ class GdbTarget:
         """Take it away."""
         self._remove(self._hardware, address)
 
-    def _insert(self, addresses: set[int], address: int) -> None:
+    def program_breakpoint(self, address: int, hardware: bool, programs: BreakpointPrograms) -> None:
+        """Conditions and commands, in place of those it had."""
+        addresses = self._hardware if hardware else self._software
+        condition = ProgrammedCondition(self._agent, programs) if programs.conditions or programs.commands else None
+        if condition is not addresses[address]:
+            self._machine.breakpoints.replace(address, addresses[address], condition)
+            addresses[address] = condition
+
+    def _insert(self, addresses: dict[int, Condition | None], address: int) -> None:
         if address not in addresses:
-            addresses.add(address)
+            addresses[address] = None
             self._machine.breakpoints.add(address)
 
-    def _remove(self, addresses: set[int], address: int) -> None:
+    def _remove(self, addresses: dict[int, Condition | None], address: int) -> None:
         if address in addresses:
-            addresses.remove(address)
-            self._machine.breakpoints.remove(address)
+            self._machine.breakpoints.remove(address, addresses.pop(address))
 
     # -- watchpoints
 

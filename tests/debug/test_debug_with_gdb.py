@@ -150,3 +150,42 @@ def test_the_limit_is_a_stop_and_then_the_end(gdb: Gdb) -> None:
     text = gdb("cpubound", "continue", "detach", options=("--max-insns", "5_000_000"))
     assert "the instruction limit was reached" in text
     assert gdb.status == 72
+
+
+def test_gdb_watches_a_variable_of_the_guest(gdb: Gdb) -> None:
+    text = gdb("cpubound-small", "hbreak kmain", "continue", "delete", "watch checks", "continue", "continue", "delete", "kill")
+    assert "Old value = 0\nNew value = 1" in text
+    assert "Old value = 1\nNew value = 2" in text
+    assert "check_eq" in text
+
+
+def test_gdb_watches_reads(gdb: Gdb) -> None:
+    text = gdb(
+        "cpubound-small", "hbreak kmain", "continue", "delete", "rwatch crc_table[200]", "continue", "backtrace 1", "kill"
+    )
+    assert "Hardware read watchpoint 2" in text
+    assert "Value = " in text
+
+
+def test_conditions_are_evaluated_here(gdb: Gdb) -> None:
+    text = gdb(
+        "cpubound-small", "set breakpoint condition-evaluation target", "break *check_eq",
+        "condition 1 $rsi == 2207519642", "continue", "print $rsi", "condition 1 $rsi == 1", "continue",
+    )  # fmt: skip
+    assert text.count("$1 = 2207519642") == 1
+    assert "exited with code 01" in text
+
+
+def test_dprintf_prints_without_stopping(gdb: Gdb) -> None:
+    text = gdb(
+        "cpubound-small", "hbreak kmain", "continue", "delete", "set dprintf-style agent",
+        'dprintf *check_eq,"check %s: %lx\\n",(char*)$rdi,$rsi', "continue",
+    )  # fmt: skip
+    assert "check crc32 by table: b5e724e0\n" in text
+    assert "exited with code 01" in text
+
+
+def test_a_condition_that_cannot_be_evaluated_stops_and_says_why(gdb: Gdb) -> None:
+    text = gdb("cpubound-small", "break kmain if *(char*)0x7f0000000000 == 1", "continue", "kill")
+    assert "condition or command failed" in text
+    assert "kmain" in text
