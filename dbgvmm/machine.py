@@ -47,6 +47,7 @@ from dbgvmm.timeline.clock import InstructionClock
 from dbgvmm.timeline.events import EventQueue
 
 SERVICE_INTERVAL: Final = 1_000_000
+SERIAL_LOG: Final = 1 << 20
 """Instructions between two looks at the outside world (gdb, the REPL, Ctrl-C, serial input)."""
 PHYSICAL_BITS: Final = 37
 _GPR_NAMES: Final = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
@@ -124,6 +125,8 @@ class Machine:
         )
         if config.user == "direct":
             self.dispatcher.run_user_directly()
+        self.serial_log = bytearray()
+        """What the guest has printed on COM1: at least the newest SERIAL_LOG bytes."""
         self.breakpoints = Breakpoints(self.cache)
         self.watchpoints = Watchpoints(self.dispatcher.watching)
         self.service: Callable[[], None] | None = None
@@ -165,6 +168,16 @@ class Machine:
         state = load_kernel(request.kernel, self.ram, request.cmdline, request.initrd)
         self._request = request
         self.start(state)
+
+    @property
+    def kernel(self) -> Path | None:
+        """The file that was booted."""
+        return None if self._request is None else self._request.kernel
+
+    @property
+    def cmdline(self) -> str:
+        """The kernel's command line."""
+        return "" if self._request is None else self._request.cmdline
 
     def restart(self) -> None:
         """Power-cycle: RAM cleared, devices reset, the same kernel loaded again. The instruction count goes on."""
@@ -371,6 +384,10 @@ class Machine:
     # -- devices
 
     def _on_serial(self, data: bytes) -> None:
+        log = self.serial_log
+        log += data
+        if len(log) > 2 * SERIAL_LOG:
+            del log[:-SERIAL_LOG]
         self.serial_out(data)
 
     def serial_input(self, data: bytes) -> None:

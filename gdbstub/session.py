@@ -59,6 +59,8 @@ class Session:
     """The threads of `c` and `s` (`Hc`)."""
     documents: dict[str, bytes] = field(default_factory=dict)
     """What a chunked `qXfer` read is in the middle of, so that all chunks are of one version."""
+    open_files: dict[int, bytes] = field(default_factory=dict)
+    """What `vFile:open` has opened: the whole files, as they were then."""
     threads_left: list[ThreadId] = field(default_factory=list)
     """What `qsThreadInfo` has still to send."""
 

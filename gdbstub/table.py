@@ -11,7 +11,7 @@ from gdbstub.session import Reply, Session
 # The target's type is that of the row's `needs`; a test holds the two together.
 Handler = Callable[[Session, Any, bytes], Reply]
 
-_SEPARATORS = frozenset(b",:;")
+_SEPARATORS = frozenset(b",:;=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Row:
     """One packet.
 
     `name`: as in the manual. A one-letter name takes any packet that begins with it; a longer one only when it ends
-    there or a separator (`,` `:` `;`) follows, so that `qC` does not take `qCRC`. The longest name wins.
+    there or a separator (`,` `:` `;` `=`) follows, so that `qC` does not take `qCRC`. The longest name wins.
     `handler`: gets the session, the target and what follows the name and its separator.
     `needs`: the protocol that the target must implement for the row to exist.
     `feature`: what the row adds to the `qSupported` reply.

@@ -216,6 +216,38 @@ class Watchpoints(Protocol):
 
 
 @runtime_checkable
+class StepFlags(Protocol):
+    """A target whose single steps may hold interrupts back."""
+
+    steps_take_interrupts: bool
+    """Whether a step may end at the first instruction of an interrupt handler. If not, the interrupt waits."""
+
+
+@runtime_checkable
+class PhysicalMemory(Protocol):
+    """A target that can be asked for physical memory."""
+
+    physical_addresses: bool
+    """Whether `read_memory` and `write_memory` take physical addresses from now on."""
+
+
+@runtime_checkable
+class Files(Protocol):
+    """A target with files that a debugger may read: the program that runs, logs, figures."""
+
+    def read_file(self, name: str) -> bytes | None:
+        """All of a file, as it is now; None if there is none of that name."""
+
+
+@runtime_checkable
+class ExecFile(Files, Protocol):
+    """A target that knows which of its files runs."""
+
+    def exec_file(self) -> str:
+        """Its absolute name; empty if it is not known."""
+
+
+@runtime_checkable
 class DescribeTarget(Protocol):
     """A target description (GDB manual, "Target Descriptions")."""
 

@@ -85,6 +85,8 @@ class Dispatcher:
         self.guest_debug = GuestDebug(cpu, accesses)
         self.watching = Watching(self, accesses)
         self.stop_requested = False
+        self.interrupts_held = False
+        """A debugger steps and wants interrupts to wait."""
         self.on_limit: Callable[[], None] = self._no_limit
         self.on_breakpoint: Callable[[int], None] = self._no_breakpoint
         self.on_halt: Callable[[], None] = self._no_limit
@@ -250,7 +252,12 @@ class Dispatcher:
                     self.sync.store_flags()
                     self.engine.stop()
                     return
-                if self.data.bytes[PENDING] & INTERRUPT_WAITS and cpu.rflags & RFLAGS.IF and not cpu.interrupt_shadow:
+                if (
+                    self.data.bytes[PENDING] & INTERRUPT_WAITS
+                    and cpu.rflags & RFLAGS.IF
+                    and not cpu.interrupt_shadow
+                    and not self.interrupts_held
+                ):
                     self._interrupt()
                     continue
                 if cpu.rip in self.cache.breakpoints and not self.ignore_breakpoint:

@@ -170,16 +170,24 @@ class GdbServer:
             return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
         match self._target.action:
             case Step():
-                return run(steps=1)
+                return self._step(run)
             case StepRange(start, end):
                 return self._run_range(run, start, end)
             case _:
                 return run()
 
+    def _step(self, run: RunFunction) -> Stop:
+        dispatcher = self._machine.dispatcher
+        dispatcher.interrupts_held = not self._target.steps_take_interrupts
+        try:
+            return run(steps=1)
+        finally:
+            dispatcher.interrupts_held = False
+
     def _run_range(self, run: RunFunction, start: int, end: int) -> Stop:
         machine = self._machine
         for done in count(1):
-            stop = run(steps=1)
+            stop = self._step(run)
             rip = machine.cpu.rip
             if stop.kind is not StopKind.STEP or not start <= rip < end:
                 return stop

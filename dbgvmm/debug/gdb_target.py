@@ -13,6 +13,7 @@ from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.agent import MachineAgent, ProgrammedCondition
 from dbgvmm.debug.breakpoints import Condition
 from dbgvmm.debug.gdb_description import GDB_REGISTERS, target_description
+from dbgvmm.debug.gdb_files import MachineFiles
 from dbgvmm.debug.registers import RegisterError
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.watchpoints import Watch
@@ -63,6 +64,8 @@ class GdbTarget:
     register_sizes: Sequence[int] = tuple(row.bits // 8 for row in GDB_REGISTERS)
     expedited_registers: Sequence[int] = (_NUMBERS["rip"], _NUMBERS["rsp"], _NUMBERS["rbp"])
     steps_ranges = True
+    steps_take_interrupts: bool = True
+    physical_addresses: bool = False
 
     def __init__(self, machine: Machine, monitor_command: MonitorCommand | None = None) -> None:
         self._machine = machine
@@ -71,6 +74,7 @@ class GdbTarget:
         self._hardware: dict[int, Condition | None] = {}
         self._agent = MachineAgent(machine, lambda text: self.show(text))
         self._watches: set[Watch] = set()
+        self._files = MachineFiles(machine)
         self.show: Callable[[str], None] = lambda text: None
         """Puts text on the debugger's console while the machine runs."""
         self.action: Action = Continue()
@@ -139,10 +143,13 @@ class GdbTarget:
         except RegisterError as error:
             raise TargetError(str(error)) from error
 
-    # -- memory, at the current address space's linear addresses
+    # -- memory, at the current address space's linear addresses, or at physical ones
 
     def read_memory(self, thread: ThreadId, address: int, length: int) -> bytes:
         """Up to the first page that is not mapped to RAM."""
+        if self.physical_addresses:
+            self._check_physical(address)
+            return bytes(self._machine.ram.bytes[address : address + length])
         data = b""
         while length > 0:
             size = min(length, PAGE_SIZE - address % PAGE_SIZE)
@@ -158,10 +165,29 @@ class GdbTarget:
 
     def write_memory(self, thread: ThreadId, address: int, data: bytes) -> None:
         """Through traces: translations of changed code and shadows of changed page tables are renewed."""
+        if self.physical_addresses:
+            self._check_physical(address + len(data) - 1)
+            self._machine.mmu.guest_write(address, data)
+            return
         try:
             self._machine.memory.poke(address, data)
         except NotMapped as error:
             raise MemoryFault(address, str(error)) from error
+
+    def _check_physical(self, address: int) -> None:
+        size = self._machine.ram.size
+        if address >= size:
+            raise MemoryFault(address, f"physical {address:#x} is outside RAM, which ends at {size:#x}")
+
+    # -- files
+
+    def exec_file(self) -> str:
+        """The kernel's name."""
+        return self._files.exec_file()
+
+    def read_file(self, name: str) -> bytes | None:
+        """The kernel, or what is known of the run (see gdb_files.py)."""
+        return self._files.read_file(name)
 
     # -- breakpoints
 

@@ -8,9 +8,22 @@ import sys
 from dbgvmm.debug.gdb_description import GDB_REGISTERS, SYSTEM_FEATURE
 from dbgvmm.debug.gdb_target import GdbTarget
 from gdbstub import ALL_ROWS, Row
-from gdbstub.packets import base, breakpoints, memory, monitor, queries, registers, resume, threads, xfer
+from gdbstub.packets import (
+    base,
+    breakpoints,
+    files,
+    memory,
+    monitor,
+    qemu,
+    queries,
+    registers,
+    resume,
+    search,
+    threads,
+    xfer,
+)
 
-_FAMILIES = (base, queries, registers, memory, threads, resume, breakpoints, xfer, monitor)
+_FAMILIES = (base, queries, registers, memory, threads, resume, breakpoints, xfer, files, search, qemu, monitor)
 _HEAD = """\
 # Packets of the gdb remote protocol
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gdbstub.packets import base, breakpoints, memory, monitor, queries, registers, resume, threads, xfer
+from gdbstub.packets import base, breakpoints, files, memory, monitor, qemu, queries, registers, resume, search, threads, xfer
 from gdbstub.table import Row
 
 ALL_ROWS: tuple[Row, ...] = (
@@ -14,5 +14,8 @@ ALL_ROWS: tuple[Row, ...] = (
     *resume.ROWS,
     *breakpoints.ROWS,
     *xfer.ROWS,
+    *search.ROWS,
+    *files.ROWS,
+    *qemu.ROWS,
     *monitor.ROWS,
 )

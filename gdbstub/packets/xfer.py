@@ -27,7 +27,7 @@ def features(session: Session, target: DescribeTarget, arguments: bytes) -> Repl
             raise RspError(f"there is no annex {annex!r}", 0)
         return annexes[annex]
 
-    return _chunk(session, "features", arguments, document)
+    return chunk(session, "features", arguments, document)
 
 
 def memory_map(session: Session, target: MapMemory, arguments: bytes) -> Reply:
@@ -40,12 +40,12 @@ def memory_map(session: Session, target: MapMemory, arguments: bytes) -> Reply:
         )
         return _MEMORY_MAP_HEAD + "".join(lines) + "</memory-map>\n"
 
-    return _chunk(session, "memory-map", arguments, document)
+    return chunk(session, "memory-map", arguments, document)
 
 
 def threads(session: Session, target: Threads, arguments: bytes) -> Reply:
     """`threads`: all threads with their names, at once."""
-    return _chunk(session, "threads", arguments, lambda _annex: _thread_list(session, target))
+    return chunk(session, "threads", arguments, lambda _annex: _thread_list(session, target))
 
 
 def _thread_list(session: Session, target: Threads) -> str:
@@ -64,7 +64,7 @@ def _thread_list(session: Session, target: Threads) -> str:
     return '<?xml version="1.0"?>\n<threads>\n' + "".join(lines) + "</threads>\n"
 
 
-def _chunk(session: Session, kind: str, arguments: bytes, document: Callable[[str], str]) -> Reply:
+def chunk(session: Session, kind: str, arguments: bytes, document: Callable[[str], str]) -> Reply:
     """`m` and a part, or `l` and the last one. The document is made anew when reading begins at 0."""
     annex_bytes, where = split(arguments, b":")
     annex = annex_bytes.decode("ascii", "replace")

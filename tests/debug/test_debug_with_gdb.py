@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,9 @@ class Gdb:
         self.stdout = ""
         self.stderr = ""
 
-    def __call__(self, name: str, *commands: str, connect: str = "target remote", options: tuple[str, ...] = ()) -> str:
+    def __call__(
+        self, name: str, *commands: str, connect: str = "target remote", options: tuple[str, ...] = (), file: bool = True
+    ) -> str:
         kernel = self._guest(name)
         line = [sys.executable, "-m", "dbgvmm", "run", str(kernel), f"--gdb=unix:{self._socket}", "--wait", *options]
         dbgvmm = subprocess.Popen(
@@ -40,7 +43,8 @@ class Gdb:
             arguments = ["gdb", "-nx", "-q", "-batch", "-ex", "set confirm off", "-ex", "set width 0"]
             for command in (f"{connect} {self._socket}", *commands):
                 arguments += ["-ex", command]
-            arguments.append(str(kernel.with_suffix(".elf64")))
+            if file:
+                arguments.append(str(kernel.with_suffix(".elf64")))
             result = subprocess.run(
                 arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 timeout=60, check=False,
@@ -189,3 +193,33 @@ def test_a_condition_that_cannot_be_evaluated_stops_and_says_why(gdb: Gdb) -> No
     text = gdb("cpubound-small", "break kmain if *(char*)0x7f0000000000 == 1", "continue", "kill")
     assert "condition or command failed" in text
     assert "kmain" in text
+
+
+def test_gdb_gets_the_kernel_and_its_symbols_from_the_stub(gdb: Gdb) -> None:
+    """A Multiboot kernel in a 32-bit container."""
+    text = gdb("hello", "break kmain", "continue", "backtrace", "info line", "compare-sections .text", "kill", file=False)
+    assert "Reading symbols from target:" in text
+    assert "Breakpoint 1, kmain (magic=732803074" in text
+    assert "in kernel_entry ()" in text
+    assert "matched" in text and "MIS-MATCHED" not in text
+
+
+def test_gdb_fetches_statistics_and_the_serial_log(gdb: Gdb, tmp_path: Path) -> None:
+    statistics, log = tmp_path / "statistics", tmp_path / "log"
+    gdb(
+        "hello", "break halt_forever", "continue", f"remote get /dbgvmm/statistics.json {statistics}",
+        f"remote get /dbgvmm/serial.log {log}", "kill",
+    )  # fmt: skip
+    assert json.loads(statistics.read_text())["instructions"] > 3000
+    assert log.read_bytes() == b"Hello from long mode.\r\n"
+
+
+def test_gdb_finds_bytes_in_memory(gdb: Gdb) -> None:
+    text = gdb("hello", "break kmain", "continue", "find 0x106000, +0x2000, 'H', 'e', 'l', 'l', 'o'", "kill")
+    assert "0x107000" in text
+    assert "1 pattern found" in text
+
+
+def test_physical_memory_is_read_by_qemus_packet(gdb: Gdb) -> None:
+    text = gdb("hello", "break kmain", "continue", "maintenance packet Qqemu.PhyMemMode:1", "x/xw 0x100000", "kill")
+    assert "0x1badb002" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,9 +86,11 @@ def test_a_file_that_is_neither_is_refused_in_one_line(tmp_path: Path, content: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_stripped_elf_file_is_refused(guest: Callable[[str], Path]) -> None:
+def test_a_stripped_elf_file_is_refused(guest: Callable[[str], Path], tmp_path: Path) -> None:
+    stripped = tmp_path / "stripped"
+    subprocess.run(["objcopy", "--strip-all", guest("hello"), stripped], check=True)
     with pytest.raises(SymbolError, match="no symbol table"):
-        load_symbols(guest("hello"))
+        load_symbols(stripped)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A tiny machine to debug: a few x86-64 instructions, memory, breakpoints and watchpoints, and its server loop.
 
-It implements every protocol of `gdbstub.target`, and so is an example of a whole target.
+It implements nearly every protocol of `gdbstub.target`, and so is an example of a whole target.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class Machine:
     register_sizes = tuple(bits // 8 for _, bits, _ in REGISTERS)
     expedited_registers = (RIP, RSP)
     steps_ranges = True
+    steps_take_interrupts = True
+    physical_addresses = False
 
     def __init__(self, program: bytes = LOOP, cpus: int = 1) -> None:
         self.program = program
@@ -126,7 +128,15 @@ class Machine:
             raise MemoryFault(address)
         self.memory[offset : offset + len(data)] = data
 
+    def exec_file(self) -> str:
+        return "/program"
+
+    def read_file(self, name: str) -> bytes | None:
+        return self.program if name == "/program" else b"x" * 200_000 if name == "/big" else None
+
     def _offset(self, address: int) -> int:
+        if self.physical_addresses:
+            address += BASE
         if not BASE <= address < BASE + SIZE:
             raise MemoryFault(address)
         return address - BASE

@@ -68,6 +68,8 @@ class TestQueries:
             "qXfer:features:read+",
             "qXfer:memory-map:read+",
             "qXfer:threads:read+",
+            "qSearch:memory+",
+            "qXfer:exec-file:read+",
         ]
 
     def test_the_target_was_there_before_the_debugger(self, client: Client) -> None:

@@ -158,3 +158,15 @@ def test_a_popped_segment_register_holds_what_was_pushed(code: str, length: int)
     assert kind is StopKind.HALT
     assert (machine.cpu.gpr[0] & 0xFFFF, machine.cpu.gpr[4]) == (0x10, 0x9000)
     assert bytes(machine.ram.bytes[0x9000 - length : 0x9000 - length + 2]) == b"\x10\0"
+
+
+@pytest.mark.parametrize(("held", "kind"), [(True, StopKind.STEP), (False, StopKind.TRIPLE_FAULT)])
+def test_a_step_that_holds_interrupts_back_does_not_enter_their_handlers(held: bool, kind: StopKind) -> None:
+    """There is no handler here: entering it is a triple fault."""
+    machine = loaded(b"\x90\x90\x90")
+    machine.cpu.rflags |= 1 << 9
+    machine.dispatcher.interrupt_line = lambda: True
+    machine.dispatcher.acknowledge = lambda: 0x20
+    machine.dispatcher.interrupts_held = held
+    assert machine.run(steps=1).kind is kind
+    assert machine.cpu.rip == CODE + held

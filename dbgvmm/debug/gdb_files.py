@@ -1,0 +1,50 @@
+"""The files that a debugger can read from a machine: its kernel, and what is known of the run.
+
+`/dbgvmm/statistics.json`, `/dbgvmm/serial.log` (the newest MiB that the guest has printed), `/dbgvmm/cmdline`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from dbgvmm.debug.elf_view import as_elf64
+
+if TYPE_CHECKING:
+    from dbgvmm.machine import Machine
+
+
+class MachineFiles:
+    """Implements `gdbstub.Files` and `gdbstub.ExecFile` for a machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def exec_file(self) -> str:
+        """The kernel, if it is an ELF file: others have no symbols that a debugger could read."""
+        kernel = self._machine.kernel
+        if kernel is None:
+            return ""
+        try:
+            with kernel.open("rb") as file:
+                is_elf = file.read(4) == b"\x7fELF"
+        except OSError:
+            return ""
+        return str(kernel.resolve()) if is_elf else ""
+
+    def read_file(self, name: str) -> bytes | None:
+        """One of the files above; None for any other of the host's."""
+        machine = self._machine
+        match name:
+            case "/dbgvmm/statistics.json":
+                return (json.dumps(machine.stats(), indent=2) + "\n").encode()
+            case "/dbgvmm/serial.log":
+                return bytes(machine.serial_log)
+            case "/dbgvmm/cmdline":
+                return machine.cmdline.encode("utf-8", "surrogateescape") + b"\n"
+            case _ if name and machine.kernel is not None and name == self.exec_file():
+                try:
+                    return as_elf64(machine.kernel.read_bytes())
+                except OSError:
+                    return None
+        return None
