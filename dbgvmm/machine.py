@@ -34,6 +34,7 @@ from dbgvmm.cpu.faults import GuestFault, TripleFault, UnsupportedState
 from dbgvmm.cpu.msr import MsrTable, set_firmware_mtrrs
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.breakpoints import Breakpoints
+from dbgvmm.debug.catchpoints import Catchpoints
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.watchpoints import Watchpoints
 from dbgvmm.devices.board import Board
@@ -129,6 +130,7 @@ class Machine:
         """What the guest has printed on COM1: at least the newest SERIAL_LOG bytes."""
         self.breakpoints = Breakpoints(self.cache)
         self.watchpoints = Watchpoints(self.dispatcher.watching)
+        self.catchpoints = Catchpoints(self.cpu, self.dispatcher, self.callouts, self._on_caught)
         self.service: Callable[[], None] | None = None
         self.idle: Callable[[int], None] | None = None
         self.boot_state: BootState | None = None
@@ -367,6 +369,9 @@ class Machine:
         what = "written" if hit.write else "read"
         self._stop(Stop(StopKind.WATCHPOINT, f"{hit.address:#x} was {what}", address=hit.address, watch=hit.watch))
 
+    def _on_caught(self, text: str) -> None:
+        self._stop(Stop(StopKind.CATCHPOINT, text))
+
     # -- paging
 
     def _on_cr3(self, cpu: VCpu, old: int, new: int) -> None:
@@ -375,6 +380,7 @@ class Machine:
             self.dispatcher.direct.forget()
         self.mmu.load_cr3(new)
         self.engine.needs_flush = True
+        self.catchpoints.cr3_written(old, new)
 
     def _on_paging_mode(self, cpu: VCpu) -> None:
         self.mmu.mode_changed()

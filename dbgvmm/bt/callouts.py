@@ -60,6 +60,8 @@ class Callouts:
         self.operands = Operands(cpu, memory)
         self.port_callouts = PortCallouts(cpu, memory, self.operands, ports, synchronise_clock, time_changed)
         families = (self, SegmentCallouts(cpu, memory, self.operands), self.port_callouts)
+        self.on_msr: Callable[[int, int, bool], None] | None = None
+        """Called with (number, value, whether it writes) after each RDMSR and WRMSR that did not fault."""
         self.by_mnemonic: dict[str, int] = {}
         names = {getattr(Mnemonic, name): name for name in dir(Mnemonic) if name.isupper()}
         self.table: dict[int, Handler] = {}
@@ -150,12 +152,21 @@ class Callouts:
 
     def do_rdmsr(self, i: Instruction) -> None:
         self.synchronise_clock()
+        number = self.cpu.gpr[GPR.RCX] & 0xFFFF_FFFF
         self.msrs.rdmsr(self.cpu)
+        if self.on_msr is not None:
+            self.on_msr(number, self._edx_eax(), False)
 
     def do_wrmsr(self, i: Instruction) -> None:
         self.synchronise_clock()
         self.msrs.wrmsr(self.cpu)
+        if self.on_msr is not None:
+            self.on_msr(self.cpu.gpr[GPR.RCX] & 0xFFFF_FFFF, self._edx_eax(), True)
         self.time_changed()  # the TSC may have been set
+
+    def _edx_eax(self) -> int:
+        gpr = self.cpu.gpr
+        return gpr[GPR.RAX] & 0xFFFF_FFFF | (gpr[GPR.RDX] & 0xFFFF_FFFF) << 32
 
     def do_cpuid(self, i: Instruction) -> None:
         self.cpuid_table.cpuid(self.cpu)

@@ -91,6 +91,8 @@ class Dispatcher:
         self.on_breakpoint: Callable[[int], None] = self._no_breakpoint
         self.on_halt: Callable[[], None] = self._no_limit
         self.on_fault: Callable[[GuestFault], bool] | None = None
+        """Asked before a fault is delivered; True: do not, a stop was requested."""
+        self.on_interrupt: Callable[[int], None] | None = None
         self.acknowledge: Callable[[], int] = lambda: 0
         self.interrupt_line: Callable[[], bool] = lambda: False
         traces = TraceExits(self)
@@ -212,7 +214,7 @@ class Dispatcher:
         self.one_round = False
         self.watching.hit = None
         if self.on_fault is not None and self.on_fault(fault):
-            self.sync.store_flags()
+            self.resume()
             return
         self.ledger.count_exception(fault.vector)
         deliver_fault(self.cpu, self.memory, fault)
@@ -283,6 +285,8 @@ class Dispatcher:
         self.ledger.interrupts += 1
         self.update_pending()
         deliver_external(self.cpu, self.memory, vector)
+        if self.on_interrupt is not None:
+            self.on_interrupt(vector)
 
     def _enter(self) -> None:
         cpu = self.cpu

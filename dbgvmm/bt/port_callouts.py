@@ -40,6 +40,8 @@ class PortCallouts:
         self.synchronise_clock = synchronise_clock
         self.time_changed = time_changed
         self.accesses = 0
+        self.on_port: Callable[[int, int, int, bool], None] | None = None
+        """Called with (port, bytes, value, whether it writes) after each access."""
 
     def _port(self, i: Instruction, operand: int) -> int:
         if i.op_kind(operand) == OpKind.REGISTER:
@@ -51,16 +53,22 @@ class PortCallouts:
         io_permission.check_port(self.cpu, self.memory, port, size)
         self.synchronise_clock()
         self.accesses += 1
-        self.operands.set_register(i.op0_register, self.ports.read(port, size))
+        value = self.ports.read(port, size)
+        self.operands.set_register(i.op0_register, value)
         self.time_changed()
+        if self.on_port is not None:
+            self.on_port(port, size, value, False)
 
     def do_out(self, i: Instruction) -> None:
         port, size = self._port(i, 0), RegisterExt.size(i.op1_register)
         io_permission.check_port(self.cpu, self.memory, port, size)
         self.synchronise_clock()
         self.accesses += 1
-        self.ports.write(port, self.operands.register(i.op1_register), size)
+        value = self.operands.register(i.op1_register)
+        self.ports.write(port, value, size)
         self.time_changed()
+        if self.on_port is not None:
+            self.on_port(port, size, value, True)
 
     def _string(self, i: Instruction, size: int, is_input: bool) -> bool:
         """One iteration of INS or OUTS; a repeated one runs again until RCX is 0 (it is interruptible)."""
@@ -76,9 +84,13 @@ class PortCallouts:
         address = gpr[pointer]
         if is_input:
             self.operands.read_memory(address, size)
-            self.operands.write_memory(address, self.ports.read(port, size), size)
+            value = self.ports.read(port, size)
+            self.operands.write_memory(address, value, size)
         else:
-            self.ports.write(port, self.operands.read_memory(address, size), size)
+            value = self.operands.read_memory(address, size)
+            self.ports.write(port, value, size)
+        if self.on_port is not None:
+            self.on_port(port, size, value, not is_input)
         self.accesses += 1
         self.time_changed()
         gpr[pointer] = address + step & MASK64

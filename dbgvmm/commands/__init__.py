@@ -16,6 +16,7 @@ from typing import Final
 
 from dbgvmm.commands import (
     breakpoints,
+    catchpoints,
     devices,
     disassembly,
     inside,
@@ -31,7 +32,7 @@ from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import AnyCommand, Command, CommandTable
 
 FAMILIES: Final[tuple[ModuleType, ...]] = (
-    run_control, breakpoints, registers, segments, memory, disassembly, inside, time, devices,
+    run_control, breakpoints, catchpoints, registers, segments, memory, disassembly, inside, time, devices,
 )  # fmt: skip
 """The modules that hold commands, in the order of the help."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dbgvmm.commands.catchpoints import CatchpointLine
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.parameters import Address, Count
@@ -61,13 +62,15 @@ class BreakpointList:
 
     lines: tuple[BreakpointLine, ...]
     watchpoints: tuple[WatchpointLine, ...] = ()
+    catchpoints: tuple[CatchpointLine, ...] = ()
 
     def __str__(self) -> str:
-        if not self.lines and not self.watchpoints:
+        if not self.lines and not self.watchpoints and not self.catchpoints:
             return "no breakpoints"
-        rows = [("-" if line.number is None else str(line.number), "", line.place + line.note) for line in self.lines]
+        rows = [("-" if line.number is None else str(line.number), "break", line.place + line.note) for line in self.lines]
         rows += [("-" if line.number is None else str(line.number), line.kind, line.range) for line in self.watchpoints]
-        return columns(rows, ("number", "watches", "at"))
+        rows += [("-" if line.number is None else str(line.number), "catch", line.what) for line in self.catchpoints]
+        return columns(rows, ("number", "kind", "at"))
 
 
 class InAddressSpace:
@@ -133,27 +136,30 @@ def _watchpoint_line(session: Session, number: int | None, wanted: Watch) -> Wat
 
 @command("delete", aliases=("d", "del"))
 def delete(session: Session, *number: Count) -> str:
-    """Remove the breakpoints and watchpoints with these NUMBERs, or all that have one."""
+    """Remove the breakpoints, watchpoints and catchpoints with these NUMBERs, or all that have one."""
     machine = session.machine
-    chosen: list[int] = list(number) or [*session.breakpoints, *session.watchpoints]
+    numbered = {*session.breakpoints, *session.watchpoints, *session.catchpoints}
+    chosen: list[int] = list(number) or sorted(numbered)
     for one in chosen:
-        if one not in session.breakpoints and one not in session.watchpoints:
+        if one not in numbered:
             raise CommandError(f"there is no breakpoint {one}: `info breakpoints` lists them")
     for one in dict.fromkeys(chosen):
         if one in session.breakpoints:
             breakpoint = session.breakpoints.pop(one)
             machine.breakpoints.remove(breakpoint.address, breakpoint.condition)
-        else:
+        elif one in session.watchpoints:
             machine.watchpoints.remove(session.watchpoints.pop(one))
+        else:
+            machine.catchpoints.remove(session.catchpoints.pop(one))
     removed = len(set(chosen))
     return f"{removed} breakpoint{'' if removed == 1 else 's'} removed"
 
 
 @command("info breakpoints", aliases=("info b", "info watchpoints"))
 def info_breakpoints(session: Session) -> BreakpointList:
-    """List breakpoints and watchpoints.
+    """List breakpoints, watchpoints and catchpoints.
 
-    Those of `break` and `watch` by number, and those that gdb or a script has set.
+    Those of `break`, `watch` and `catch` by number, and those that gdb or a script has set.
     """
     machine = session.machine
     lines = [
@@ -165,4 +171,7 @@ def info_breakpoints(session: Session) -> BreakpointList:
     watched = [_watchpoint_line(session, number, item) for number, item in session.watchpoints.items()]
     known = set(session.watchpoints.values())
     watched += [_watchpoint_line(session, None, item) for item in machine.watchpoints if item not in known]
-    return BreakpointList(tuple(lines), tuple(watched))
+    caught = [CatchpointLine(number, item) for number, item in session.catchpoints.items()]
+    others = set(machine.catchpoints) - set(session.catchpoints.values())
+    caught += [CatchpointLine(None, item) for item in machine.catchpoints if item in others]
+    return BreakpointList(tuple(lines), tuple(watched), tuple(caught))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.debug.breakpoints import Condition
+from dbgvmm.debug.catchpoints import Catch
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import SymbolTable
 from dbgvmm.debug.watchpoints import Watch
@@ -39,6 +40,7 @@ class Session:
         self.symbols = symbols if symbols is not None else SymbolTable()
         self.breakpoints: dict[int, NumberedBreakpoint] = {}
         self.watchpoints: dict[int, Watch] = {}
+        self.catchpoints: dict[int, Catch] = {}
         self.next_breakpoint = 1
         self.examined_format = ("x", "w")
         self.examined_to = 0

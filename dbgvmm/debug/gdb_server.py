@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dbgvmm.machine import Machine
 
 _STEPS_BETWEEN_POLLS: Final = 256
-_TOLD: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT))
+_TOLD: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT, StopKind.CATCHPOINT))
 """Stops that a signal alone does not explain: gdb is told in words."""
 _STUCK: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT))
 """Stops after which running on is refused; a restart ends them."""

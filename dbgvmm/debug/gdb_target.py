@@ -49,6 +49,7 @@ _SIGNALS: Final = {
     StopKind.UNSUPPORTED: Signal.ILL,
     StopKind.HALT: Signal.TRAP,
     StopKind.LIMIT: Signal.TRAP,
+    StopKind.CATCHPOINT: Signal.TRAP,
 }
 """Stops at which the machine can still be looked at, though it may be unable to go on."""
 

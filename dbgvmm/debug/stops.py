@@ -14,6 +14,7 @@ class StopKind(enum.Enum):
     STEP = "step"
     BREAKPOINT = "breakpoint"
     WATCHPOINT = "watchpoint"
+    CATCHPOINT = "catchpoint"
     INTERRUPT = "interrupt"
     LIMIT = "limit"
     EXIT = "exit"

@@ -1,0 +1,138 @@
+"""Catchpoints: stop at events of the CPU rather than at addresses.
+
+An exception stops in front of the instruction that raised it, before it is delivered; going on delivers it. Everything
+else stops behind the instruction that did it, and an interrupt in front of its handler.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from dbgvmm.bt.callouts import Callouts
+from dbgvmm.bt.dispatcher import Dispatcher
+from dbgvmm.cpu.bits import Vector
+from dbgvmm.cpu.faults import GuestFault
+from dbgvmm.cpu.state import VCpu
+
+
+class Event(Enum):
+    """What can be caught."""
+
+    EXCEPTION = "exception"
+    INTERRUPT = "interrupt"
+    CR3 = "cr3"
+    PORT = "port"
+    MSR = "msr"
+    MODE = "mode"
+
+
+@dataclass(frozen=True, slots=True)
+class Catch:
+    """An event; of exceptions and interrupts the vector, of ports and MSRs the number (None: any)."""
+
+    event: Event
+    number: int | None = None
+    reads: bool = True
+    writes: bool = True
+
+    def fits(self, number: int, write: bool) -> bool:
+        """Whether an access to port or MSR `number` is meant."""
+        return self.number in (None, number) and (self.writes if write else self.reads)
+
+
+class Catchpoints:
+    """The catchpoints of a machine. `stop` stops it with a text that says why. Users are counted."""
+
+    def __init__(self, cpu: VCpu, dispatcher: Dispatcher, callouts: Callouts, stop: Callable[[str], None]) -> None:
+        self._cpu = cpu
+        self._dispatcher = dispatcher
+        self._callouts = callouts
+        self._stop = stop
+        self._users: Counter[Catch] = Counter()
+        self._by_event: dict[Event, tuple[Catch, ...]] = {}
+        self._seen: tuple[int, int, int] | None = None
+        self._mode = cpu.mode
+        self._segments_changed = cpu.on_segments_changed
+
+    def add(self, catch: Catch) -> None:
+        """Stop at each event that `catch` describes."""
+        self._users[catch] += 1
+        self._apply()
+
+    def remove(self, catch: Catch) -> bool:
+        """Take one catchpoint away; False if there is none like it."""
+        if not self._users[catch]:
+            del self._users[catch]
+            return False
+        self._users[catch] -= 1
+        if not self._users[catch]:
+            del self._users[catch]
+        self._apply()
+        return True
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._users.clear()
+        self._apply()
+
+    def __iter__(self) -> Iterator[Catch]:
+        return iter(sorted(self._users, key=lambda catch: (catch.event.value, catch.number or -1)))
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def _apply(self) -> None:
+        """Hook what is wanted, and nothing else: an event that nobody catches costs nothing."""
+        self._by_event = {event: tuple(catch for catch in self._users if catch.event is event) for event in Event}
+        wanted = {event for event, catches in self._by_event.items() if catches}
+        self._dispatcher.on_fault = self._fault if Event.EXCEPTION in wanted else None
+        self._dispatcher.on_interrupt = self._interrupt if Event.INTERRUPT in wanted else None
+        self._callouts.on_msr = self._msr if Event.MSR in wanted else None
+        self._callouts.port_callouts.on_port = self._port if Event.PORT in wanted else None
+        self._cpu.on_segments_changed = self._mode_may_change if Event.MODE in wanted else self._segments_changed
+        self._mode = self._cpu.mode
+
+    # -- events
+
+    def _fault(self, fault: GuestFault) -> bool:
+        """Whether to stop instead of delivering it."""
+        catches = self._by_event[Event.EXCEPTION]
+        here = self._dispatcher.count, self._cpu.rip, fault.vector
+        if here == self._seen or not any(catch.number in (None, fault.vector) for catch in catches):
+            self._seen = None
+            return False
+        error = "" if fault.error_code is None else f"({fault.error_code:x}h)"
+        address = "" if fault.cr2 is None else f", address {fault.cr2:#x}"
+        reason = f": {fault.reason}" if fault.reason else ""
+        self._stop(f"caught {Vector.name_of(fault.vector)}{error} at {self._cpu.rip:#x}{address}{reason}")
+        if fault.vector == Vector.DB:
+            return False  # a trap: its instruction would not raise it again
+        self._seen = here
+        return True
+
+    def _interrupt(self, vector: int) -> None:
+        if any(catch.number in (None, vector) for catch in self._by_event[Event.INTERRUPT]):
+            self._stop(f"caught interrupt {vector:02x}h")
+
+    def _msr(self, number: int, value: int, write: bool) -> None:
+        if any(catch.fits(number, write) for catch in self._by_event[Event.MSR]):
+            self._stop(f"caught MSR {number:#x} {'written' if write else 'read'}, value {value:#x}")
+
+    def _port(self, port: int, size: int, value: int, write: bool) -> None:
+        if any(catch.fits(port, write) for catch in self._by_event[Event.PORT]):
+            what = "written" if write else "read"
+            self._stop(f"caught port {port:#x} {what}, {size} byte{'s'[: size > 1]}, value {value:#x}")
+
+    def cr3_written(self, old: int, new: int) -> None:
+        """The machine tells of each write of CR3."""
+        if self._by_event.get(Event.CR3):
+            self._stop(f"caught CR3 {old:#x} -> {new:#x}")
+
+    def _mode_may_change(self, cpu: VCpu) -> None:
+        self._segments_changed(cpu)
+        mode, self._mode = self._mode, cpu.mode
+        if mode is not self._mode:
+            self._stop(f"caught the change of mode from {mode.value} to {self._mode.value}")
