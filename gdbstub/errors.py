@@ -20,7 +20,8 @@ class RspError(Exception):
     def reply(self, *, as_text: bool) -> bytes:
         """The error reply, as text where the debugger understands that."""
         if as_text:
-            return b"E." + self.text.encode("ascii", "replace")
+            # An error's text is not binary data, so what would have to be escaped cannot be sent.
+            return b"E." + self.text.encode("ascii", "replace").translate(None, b"#$*}")
         return b"E%02x" % self.number
 
 

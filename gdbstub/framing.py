@@ -29,6 +29,20 @@ _RUN_BIAS = 29
 _RUN_REPEATS = range(3, 98)
 _RUN_FORBIDDEN = b"#$*+-"
 _RUN = re.compile(rb"(.)\1{3,}", re.DOTALL)
+_LONGEST_RUN = _RUN_REPEATS.stop
+
+
+def _run_mark(length: int) -> tuple[bytes, int]:
+    """How a byte that stands `length` times is sent: the mark after its first one, and how often it is to follow yet."""
+    if length <= _RUN_REPEATS.start:
+        return b"", length
+    repeats = length - 1
+    while repeats + _RUN_BIAS in _RUN_FORBIDDEN:
+        repeats -= 1
+    return b"*" + bytes((repeats + _RUN_BIAS,)), length - 1 - repeats
+
+
+_RUN_MARKS = tuple(_run_mark(length) for length in range(_LONGEST_RUN + 1))
 
 _BETWEEN = re.compile(rb"[+\-\x03$%]")
 _BODY_END = re.compile(rb"[#$]")
@@ -113,15 +127,9 @@ def encode_runs(body: bytes) -> bytes:
 
     def encode(match: re.Match[bytes]) -> bytes:
         byte = match[1]
-        left = len(match[0])
-        out = bytearray()
-        while left > _RUN_REPEATS.start:
-            repeats = min(left - 1, _RUN_REPEATS.stop - 1)
-            while repeats + _RUN_BIAS in _RUN_FORBIDDEN:
-                repeats -= 1
-            out += byte + b"*" + bytes((repeats + _RUN_BIAS,))
-            left -= repeats + 1
-        return bytes(out) + byte * left
+        whole, left = divmod(len(match[0]), _LONGEST_RUN)
+        mark, rest = _RUN_MARKS[left]
+        return (byte + _RUN_MARKS[_LONGEST_RUN][0]) * whole + (byte + mark if mark else b"") + byte * rest
 
     return _RUN.sub(encode, body)
 

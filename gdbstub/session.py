@@ -9,7 +9,7 @@ from typing import Final
 
 from gdbstub.errors import RspError, TargetError
 from gdbstub.stop import Exited, StopReason, Terminated
-from gdbstub.target import Target, Threads
+from gdbstub.target import RegisterBlock, Target, Threads
 from gdbstub.threadid import ALL, ANY, ONLY_THREAD, ThreadId, ThreadSpec
 
 # The longest packet body the stub takes, which `qSupported` tells the debugger, and the scale of its own replies.
@@ -63,6 +63,14 @@ class Session:
     """What `vFile:open` has opened: the whole files, as they were then."""
     threads_left: list[ThreadId] = field(default_factory=list)
     """What `qsThreadInfo` has still to send."""
+    threaded: Threads | None = field(init=False)
+    block: RegisterBlock | None = field(init=False)
+    """The target, if it implements these: asked for at every stop, and slow to find out."""
+
+    def __post_init__(self) -> None:
+        self.threaded = self.target if isinstance(self.target, Threads) else None
+        self.block = self.target if isinstance(self.target, RegisterBlock) else None
+
 
     def peer_has(self, feature: str) -> bool:
         """Whether the debugger announced `feature+`."""
@@ -75,7 +83,7 @@ class Session:
 
     def threads(self) -> Sequence[ThreadId]:
         """The target's threads."""
-        return self.target.threads() if isinstance(self.target, Threads) else (ONLY_THREAD,)
+        return (ONLY_THREAD,) if self.threaded is None else self.threaded.threads()
 
     def find_thread(self, spec: ThreadSpec) -> ThreadId:
         """The thread that `spec` names, or the current one if that will do; TargetError if there is none."""

@@ -107,6 +107,19 @@ class ReadRegisters(Protocol):
 
 
 @runtime_checkable
+class RegisterBlock(ReadRegisters, Protocol):
+    """Registers that can be read at once, which is what a debugger does at every stop. Those behind the block it reads
+    one by one, when it wants them."""
+
+    @property
+    def block_registers(self) -> int:
+        """How many registers, from number 0 on, are in the block."""
+
+    def read_block(self, thread: ThreadId) -> bytes:
+        """Their raw bytes, one behind the other."""
+
+
+@runtime_checkable
 class WriteRegisters(ReadRegisters, Protocol):
     """Registers that can be set."""
 

@@ -15,6 +15,7 @@ from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.session import Session
 from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.registers import REGISTERS, read_register
+from dbgvmm.debug.system_registers import SYSTEM_ROWS
 from dbgvmm.mmu.linear import NotMapped
 
 _TOKEN: Final = re.compile(r"\s*(?:(0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)(?![\w.])|\$?([A-Za-z_.][\w.@]*)|([-+*()]))")
@@ -75,9 +76,10 @@ class _Parser:
     def _named(self, token: str) -> int:
         name = token.removeprefix("$")
         register = _ALIASES.get(name, name)
-        if register in REGISTERS:
-            return read_register(self._session.machine, register)
         symbol = None if token.startswith("$") else self._session.symbols.find(name)
+        # A kernel may have symbols such as "tsc" or "star": for the register of that name write $star.
+        if register in REGISTERS and (symbol is None or register not in SYSTEM_ROWS):
+            return read_register(self._session.machine, register)
         if symbol is None:
             known = "" if len(self._session.symbols) else " (no symbols are loaded: --symbols FILE)"
             raise CommandError(f"{token!r} is no number, register or symbol{known}; hexadecimal numbers begin with 0x")

@@ -10,7 +10,8 @@ from dbgvmm.commands.parameters import RegisterName, Value
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import CR0, CR4, DR6, DR7, EFER, RFLAGS
-from dbgvmm.debug.registers import GENERAL, X87_CONTROL, RegisterError, read_register, write_register
+from dbgvmm.debug.register_row import RegisterError
+from dbgvmm.debug.registers import GENERAL, X87_CONTROL, read_register, write_register
 
 
 @dataclass(frozen=True)

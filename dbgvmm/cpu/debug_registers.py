@@ -16,8 +16,11 @@ def mov_from_dr(cpu: VCpu, number: int) -> int:
 
 def mov_to_dr(cpu: VCpu, number: int, value: int) -> None:
     """MOV DRn, r. Raises as mov_from_dr, and #GP(0) for bits 63:32 of DR6 or DR7."""
-    number = _check(cpu, number)
-    value &= MASK64 if cpu.in_64bit_code else MASK32
+    write_dr(cpu, _check(cpu, number), value & (MASK64 if cpu.in_64bit_code else MASK32))
+
+
+def write_dr(cpu: VCpu, number: int, value: int) -> None:
+    """Set DR0 to DR3, DR6 or DR7 with the checks of its value only. Raises #GP(0) for bits 63:32 of DR6 or DR7."""
     if number >= 6:
         if value >> 32:
             raise general_protection(0, "bits 63:32 of DR6 and DR7 are reserved")

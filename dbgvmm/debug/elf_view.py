@@ -1,8 +1,9 @@
 """The file that gdb is given as the guest's program: a 32-bit ELF container of 64-bit code as the 64-bit file it really is.
 
 Multiboot wants ELF32, so kernels are linked or converted to that. gdb takes the architecture from the file's class, and
-then refuses our registers. Addresses, contents and debug information are the same in both classes; only headers and
-symbols have other layouts (System V ABI, "ELF Header", "Section Header", "Symbol Table Entry", "Program Header").
+then refuses our registers. Addresses of the upper half, which the container cut to 32 bits, are extended again. Contents
+and debug information are the same in both classes; only headers and symbols have other layouts (System V ABI, "ELF
+Header", "Section Header", "Symbol Table Entry", "Program Header").
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def _convert(data: bytes) -> bytes:
         )
         _SEGMENT64.pack_into(
             out, _HEADER64.size + number * _SEGMENT64.size,
-            type_, segment_flags, offset + moved, va, pa, in_file, in_memory, align,
+            type_, segment_flags, offset + moved, _extend(va), pa, in_file, in_memory, align,
         )  # fmt: skip
     sections = bytearray()
     for number in range(section_count):
@@ -66,7 +67,7 @@ def _convert(data: bytes) -> bytes:
             out += table
         elif type_ in (_SHT_REL, _SHT_RELA):
             type_ = 0  # a linked kernel needs none, and theirs have another layout too
-        sections += _SECTION64.pack(name, type_, section_flags, address, offset, size, link, info, align, entry_size)
+        sections += _SECTION64.pack(name, type_, section_flags, _extend(address), offset, size, link, info, align, entry_size)
     out += bytes(-len(out) % _ALIGNMENT)
     at = len(out)
     out += sections
@@ -78,8 +79,13 @@ def _convert(data: bytes) -> bytes:
     return bytes(out)
 
 
+def _extend(address: int) -> int:
+    """Kernels are linked to the topmost 2 GiB, where 64-bit code reaches everything with 32 bits."""
+    return address | 0xFFFF_FFFF_0000_0000 if address >> 31 else address
+
+
 def _symbols(table: bytes) -> bytes:
     out = bytearray()
     for name, value, size, info, other, section in _SYMBOL32.iter_unpack(table):
-        out += _SYMBOL64.pack(name, info, other, section, value, size)
+        out += _SYMBOL64.pack(name, info, other, section, _extend(value), size)
     return bytes(out)

@@ -12,24 +12,34 @@ from __future__ import annotations
 from typing import Final
 
 from dbgvmm.cpu.bits import CR0, CR4, EFER, RFLAGS, BitNames
+from dbgvmm.debug import gdb_structures as structures
 from dbgvmm.debug import registers
-from dbgvmm.debug.registers import RegisterRow
+from dbgvmm.debug.register_row import RegisterRow
 
 SYSTEM_FEATURE: Final = "org.dbgvmm.system"
-"""A name outside org.gnu.gdb: what gdb does not know, it shows with the types given here."""
+"""A name outside org.gnu.gdb: what gdb does not know, it shows with the types given here. So are the three below."""
+TABLE_FEATURE: Final = "org.dbgvmm.tables"
+DEBUG_FEATURE: Final = "org.dbgvmm.debug"
+MSR_FEATURE: Final = "org.dbgvmm.msr"
 
 _CORE: Final = (
     *registers.GENERAL, registers.RIP, registers.EFLAGS, *registers.SELECTORS, *registers.X87, *registers.X87_CONTROL,
 )  # fmt: skip
 _SSE: Final = (*registers.XMM, registers.MXCSR)
-GDB_REGISTERS: Final = (*_CORE, *_SSE, *registers.BASES, *registers.SYSTEM)
+_GENERAL: Final = (*_CORE, *_SSE, *registers.BASES)
+_SYSTEM: Final = (
+    *registers.SYSTEM, *structures.TABLE_REGISTERS, *structures.DEBUG_REGISTERS, *structures.MSR_REGISTERS,
+)  # fmt: skip
+GDB_REGISTERS: Final = (*_GENERAL, *_SYSTEM)
 """Every register at the place that is its number in the protocol."""
+IN_G_PACKET: Final = len(_GENERAL)
+"""So many are sent whenever the guest has stopped; the others when they are asked for."""
 
 _MXCSR_BITS: Final = ("IE", "DE", "ZE", "OE", "UE", "PE", "DAZ", "IM", "DM", "ZM", "OM", "UM", "PM")
 _TYPES: Final = {
     "rbp": "data_ptr", "rsp": "data_ptr", "rip": "code_ptr", "eflags": "i386_eflags", "mxcsr": "i386_mxcsr",
     "fs_base": "int", "gs_base": "int", "cr0": "cr0_flags", "cr4": "cr4_flags", "efer": "efer_flags",
-    "cr2": "data_ptr", "k_gs_base": "data_ptr", "cr3": "uint64", "cr8": "uint64",
+    "cr2": "data_ptr", "k_gs_base": "data_ptr", "cr3": "uint64", "cr8": "uint64", **structures.REGISTER_TYPES,
 }  # fmt: skip
 _VECTOR: Final = """\
 <vector id="v4f" type="ieee_single" count="4"/>
@@ -65,13 +75,27 @@ def target_description() -> str:
             + _flags("efer_flags", 8, _fields(EFER)),
             registers.SYSTEM,
         ),
+        _feature(
+            TABLE_FEATURE,
+            _flags("segment_flags", 2, list(structures.SEGMENT_FIELDS))
+            + "".join(structure.xml for structure in structures.TABLE_TYPES),
+            structures.TABLE_REGISTERS,
+        ),
+        _feature(
+            DEBUG_FEATURE,
+            "".join(_flags(name, 8, _fields(names)) for name, names in structures.DEBUG_FLAGS),
+            structures.DEBUG_REGISTERS,
+        ),
+        _feature(MSR_FEATURE, "", structures.MSR_REGISTERS),
         "</target>\n",
     )  # fmt: skip
     return "".join(parts)
 
 
 def _feature(name: str, types: str, rows: tuple[RegisterRow, ...]) -> str:
-    lines = "".join(f'<reg name="{row.name}" bitsize="{row.bits}" type="{_type(row)}"{_group(row)}/>\n' for row in rows)
+    lines = "".join(
+        f'<reg name="{row.name}" bitsize="{row.bits}" type="{_type(row)}"{_group(row)}{_kept(row)}/>\n' for row in rows
+    )
     return f'<feature name="{name}">\n{types}{lines}</feature>\n'
 
 
@@ -88,7 +112,12 @@ def _type(row: RegisterRow) -> str:
 def _group(row: RegisterRow) -> str:
     if row in registers.X87_CONTROL:
         return ' group="float"'
-    return ' group="vector"' if row is registers.MXCSR else ' group="system"' if row in registers.SYSTEM else ""
+    return ' group="vector"' if row is registers.MXCSR else ' group="system"' if row in _SYSTEM else ""
+
+
+def _kept(row: RegisterRow) -> str:
+    """Registers that need not be put back after gdb has called a function of the guest's. (gdb 13 does so all the same.)"""
+    return ' save-restore="no"' if row in _SYSTEM else ""
 
 
 def _fields(names: type[BitNames]) -> list[tuple[str, int, int]]:

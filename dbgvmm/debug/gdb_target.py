@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.agent import MachineAgent, ProgrammedCondition
 from dbgvmm.debug.breakpoints import Condition
-from dbgvmm.debug.gdb_description import GDB_REGISTERS, target_description
+from dbgvmm.debug.gdb_description import GDB_REGISTERS, IN_G_PACKET, target_description
 from dbgvmm.debug.gdb_files import MachineFiles
-from dbgvmm.debug.registers import RegisterError
+from dbgvmm.debug.gdb_registers import GeneralRegisters
+from dbgvmm.debug.register_row import RegisterError
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.watchpoints import Watch
 from dbgvmm.hardware.layout import PAGE_SIZE
@@ -64,6 +65,7 @@ class GdbTarget:
 
     register_sizes: Sequence[int] = tuple(row.bits // 8 for row in GDB_REGISTERS)
     expedited_registers: Sequence[int] = (_NUMBERS["rip"], _NUMBERS["rsp"], _NUMBERS["rbp"])
+    block_registers = IN_G_PACKET
     steps_ranges = True
     steps_take_interrupts: bool = True
     physical_addresses: bool = False
@@ -71,6 +73,7 @@ class GdbTarget:
     def __init__(self, machine: Machine, monitor_command: MonitorCommand | None = None) -> None:
         self._machine = machine
         self._monitor_command = monitor_command
+        self._general = GeneralRegisters(machine)
         self._software: dict[int, Condition | None] = {}
         self._hardware: dict[int, Condition | None] = {}
         self._agent = MachineAgent(machine, lambda text: self.show(text))
@@ -136,6 +139,10 @@ class GdbTarget:
         """One register, little-endian."""
         row = GDB_REGISTERS[number]
         return row.read(self._machine).to_bytes(row.bits // 8, "little")
+
+    def read_block(self, thread: ThreadId) -> bytes:
+        """The registers that gdb wants at every stop."""
+        return self._general.read()
 
     def write_register(self, thread: ThreadId, number: int, data: bytes) -> None:
         """Set one register."""

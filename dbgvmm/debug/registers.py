@@ -6,45 +6,26 @@ RegisterError, with nothing changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.cpu import control
 from dbgvmm.cpu.bits import CR0, CR4, EFER, MASK32, MASK64, MSR, RFLAGS, BitNames, SReg, is_canonical
 from dbgvmm.cpu.faults import GuestFault, UnsupportedState
+from dbgvmm.debug.register_row import RegisterError, RegisterRow
+from dbgvmm.debug.system_registers import SYSTEM_ROWS
 from dbgvmm.hardware.fpu import FPU_REGISTERS, read_fpu, write_fpu
 
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
 
 _NEW: Final = tuple(f"r{n}" for n in range(8, 16))
-_ENCODING_ORDER: Final = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *_NEW)
-_GDB_ORDER: Final = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *_NEW)
+ENCODING_ORDER: Final = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *_NEW)
+GDB_ORDER: Final = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *_NEW)
 _WRITABLE_FLAGS: Final = (
     RFLAGS.CF | RFLAGS.PF | RFLAGS.AF | RFLAGS.ZF | RFLAGS.SF | RFLAGS.TF | RFLAGS.IF | RFLAGS.DF | RFLAGS.OF
     | RFLAGS.IOPL | RFLAGS.NT | RFLAGS.RF | RFLAGS.AC | RFLAGS.ID
 )  # fmt: skip
 _MXCSR_WRITABLE: Final = 0xFFFF
-
-Read = Callable[["Machine"], int]
-Write = Callable[["Machine", int], None]
-
-
-class RegisterError(Exception):
-    """A register cannot be set so. The message is one line that says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegisterRow:
-    """One register: its size in bits, how to read and to set it, and names for its bits where it has some."""
-
-    name: str
-    bits: int
-    read: Read
-    write: Write
-    fields: type[BitNames] | None = None
-
 
 def _gpr(name: str, index: int) -> RegisterRow:
     def write(machine: Machine, value: int) -> None:
@@ -129,7 +110,7 @@ def _write_rflags(machine: Machine, value: int) -> None:
     machine.cpu.rflags = value & _WRITABLE_FLAGS | RFLAGS.FIXED
 
 
-GENERAL: Final = tuple(_gpr(name, _ENCODING_ORDER.index(name)) for name in _GDB_ORDER)
+GENERAL: Final = tuple(_gpr(name, ENCODING_ORDER.index(name)) for name in GDB_ORDER)
 RIP: Final = RegisterRow("rip", 64, lambda machine: machine.cpu.rip & MASK64, _write_rip)
 EFLAGS: Final = RegisterRow("eflags", 32, lambda machine: machine.cpu.rflags & MASK32, _write_rflags, RFLAGS)
 SELECTORS: Final = tuple(_selector(SReg.names.index(name)) for name in ("cs", "ss", "ds", "es", "fs", "gs"))
@@ -150,8 +131,11 @@ SYSTEM: Final = (
     _msr("k_gs_base", "kernel_gs_base", MSR.KERNEL_GS_BASE),
 )
 REGISTERS: Final = {
-    row.name: row for row in (*GENERAL, RIP, EFLAGS, *SELECTORS, *X87, *X87_CONTROL, *XMM, MXCSR, *BASES, *SYSTEM)
-}
+    row.name: row
+    for row in (
+        *GENERAL, RIP, EFLAGS, *SELECTORS, *X87, *X87_CONTROL, *XMM, MXCSR, *BASES, *SYSTEM, *SYSTEM_ROWS.values()
+    )
+}  # fmt: skip
 """Every register by name."""
 assert {*FPU_REGISTERS} <= {*REGISTERS}
 

@@ -8,7 +8,7 @@ is restored, so that an exit costs about a microsecond and never leaves `emu_sta
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import unicorn.unicorn_py3.unicorn as binding
@@ -54,6 +54,18 @@ MmioWrite = Callable[[int, int, int], None]
 
 class EngineError(RuntimeError):
     """The engine ended a run in a way that no guest can cause: a bug of the monitor, with what is known about it."""
+
+
+class RegisterBatch:
+    """Registers, by Unicorn's numbers, to be read in one call."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        size = 16 * len(numbers)
+        buffer = (ctypes.c_ubyte * size)()
+        start = ctypes.addressof(buffer)
+        self.numbers = (ctypes.c_int * len(numbers))(*numbers)
+        self.places = (ctypes.c_void_p * len(numbers))(*range(start, start + size, 16))
+        self.values = memoryview(buffer).cast("B")
 
 
 class Engine:
@@ -256,6 +268,14 @@ class Engine:
         buffer = (ctypes.c_ubyte * 16)()
         self._check_status(self._lib.uc_context_reg_read(self.context.pointer, number, buffer))
         return bytes(buffer)[:size]
+
+    def read_registers(self, batch: RegisterBatch) -> memoryview:
+        """The registers of `batch`, of the saved context: 16 bytes for each, valid until the next call."""
+        status = self._lib.uc_context_reg_read_batch(
+            self.context.pointer, batch.numbers, batch.places, len(batch.numbers)
+        )
+        self._check_status(status)
+        return batch.values
 
     def write_register(self, number: int, data: bytes) -> None:
         """Set a register of the saved context, by Unicorn's number, to at most 16 bytes."""

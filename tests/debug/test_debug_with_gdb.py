@@ -223,3 +223,15 @@ def test_gdb_finds_bytes_in_memory(gdb: Gdb) -> None:
 def test_physical_memory_is_read_by_qemus_packet(gdb: Gdb) -> None:
     text = gdb("hello", "break kmain", "continue", "maintenance packet Qqemu.PhyMemMode:1", "x/xw 0x100000", "kill")
     assert "0x1badb002" in text
+
+
+def test_a_kernel_of_the_upper_half_has_its_symbols_there(gdb: Gdb) -> None:
+    text = gdb("selftest", "hbreak kmain", "continue", "print &kmain", "kill", file=False)
+    assert "0xffffffff80" in text
+    assert "kmain (magic=732803074" in text
+
+
+def test_gdb_shows_tables_and_msrs(gdb: Gdb) -> None:
+    text = gdb("hello", "break kmain", "continue", "print $gdtr", "print $idtr", "print/x $lstar", "print $dr7", "kill")
+    assert "limit" in text
+    assert "Void" not in text and "void" not in text
