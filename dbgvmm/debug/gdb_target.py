@@ -126,9 +126,9 @@ class GdbTarget:
         return (ONLY_THREAD,)
 
     def thread_details(self, thread: ThreadId) -> ThreadDetails:
-        """CPU number, and the mode and privilege that it is in."""
+        """CPU number, the mode and privilege that it is in, whether it waits in HLT, and its page tables."""
         cpu = self._machine.cpu
-        state = f"{cpu.mode.value} CPL {cpu.cpl}" + (", halted" if cpu.halted else "")
+        state = f"{cpu.mode.value} CPL {cpu.cpl}, {'halted' if cpu.halted else 'running'}, CR3 {cpu.cr3:#x}"
         return ThreadDetails(f"CPU {cpu.index}", state, cpu.index)
 
     def target_description(self) -> Mapping[str, str]:
