@@ -33,6 +33,7 @@ from gdbstub.stop import StopReason
 from gdbstub.stopreply import encode_stop
 from gdbstub.table import PacketTable, Row
 from gdbstub.target import Detach, Resume, Target
+from gdbstub.threadid import parse_thread
 
 
 class Stub:
@@ -138,6 +139,8 @@ class Stub:
 
     def _serve(self, payload: bytes) -> None:
         """Find the packet's row, run it, send its reply."""
+        if self._session.thread_suffixes and payload.endswith(b";"):
+            payload = self._take_suffix(payload)
         found = self._table.find(payload)
         if found is None:
             self._send(UNSUPPORTED)
@@ -156,6 +159,17 @@ class Stub:
             self._send(reply)
         if isinstance(outcome, Enter):
             self._enter(outcome.state)
+
+    def _take_suffix(self, payload: bytes) -> bytes:
+        """Without lldb's `;thread:id;`, which chooses the thread as `Hg` would."""
+        body, found, thread = payload[:-1].rpartition(b";thread:")
+        if not found:
+            return payload
+        try:
+            self._session.chosen = self._session.find_thread(parse_thread(thread))
+        except RspError:
+            return payload  # which then fails as it is
+        return body
 
     def _enter(self, state: State) -> None:
         target = self._session.target

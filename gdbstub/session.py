@@ -53,6 +53,10 @@ class Session:
     no_ack: bool = False
     extended: bool = False
     in_monitor: bool = False
+    thread_suffixes: bool = False
+    """Packets may end in `;thread:id;`."""
+    list_threads: bool = False
+    """Stop replies name all threads."""
     chosen: ThreadId | None = None
     """The thread of registers and memory (`Hg`, or that of the last stop); None is any."""
     resume_spec: ThreadSpec = field(default_factory=lambda: ThreadSpec(ANY, ALL))

@@ -64,6 +64,8 @@ def _thread(session: Session, thread: ThreadId) -> list[tuple[bytes, bytes]]:
     if not isinstance(target, Threads):
         return []
     fields = [(b"thread", session.encode_thread(thread))]
+    if session.list_threads:
+        fields.append((b"threads", b",".join(b"%x" % one.tid for one in target.threads())))
     if isinstance(target, DescribeThreads) and (core := target.thread_details(thread).core) is not None:
         fields.append((b"core", b"%x" % core))
     return fields

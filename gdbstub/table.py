@@ -25,6 +25,7 @@ class Row:
     `feature`: what the row adds to the `qSupported` reply.
     `more`: features that it adds if the target implements one more protocol.
     `while_running`: whether it is served while the target runs (in all-stop mode nearly nothing is).
+    `glued`: arguments follow the name at once, without a separator.
     `text_errors`: whether every gdb takes `E.text` as this packet's error. It must not be set for a reply of plain
     hexadecimal data, where older gdb would decode the text.
     """
@@ -35,6 +36,7 @@ class Row:
     feature: str = ""
     while_running: bool = False
     more: tuple[tuple[str, type[Any]], ...] = ()
+    glued: bool = False
     text_errors: bool = True
 
 
@@ -66,7 +68,7 @@ class PacketTable:
             if row is None:
                 continue
             rest = payload[length:]
-            if length == 1 or not rest:
+            if length == 1 or not rest or row.glued:
                 return row, rest
             if rest[0] in _SEPARATORS:
                 return row, rest[1:]

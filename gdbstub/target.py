@@ -260,6 +260,49 @@ class ExecFile(Files, Protocol):
         """Its absolute name; empty if it is not known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What code runs on: an LLVM target triple, bytes of a pointer, and the system (`none` for bare metal)."""
+
+    triple: str
+    pointer_bytes: int
+    system: str = "none"
+
+
+@runtime_checkable
+class DescribeHost(Protocol):
+    """A target that says what it is, for lldb."""
+
+    def host(self) -> Host:
+        """What it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """`length` bytes from `start`. permissions: of the letters r, w, x; empty where nothing is mapped."""
+
+    start: int
+    length: int
+    permissions: str = ""
+    name: str = ""
+
+
+@runtime_checkable
+class DescribeMemory(Protocol):
+    """A target that knows what of its address space is mapped."""
+
+    def memory_region(self, address: int) -> Region:
+        """A range around `address` in which all is alike."""
+
+
+@runtime_checkable
+class NameRegisters(ReadRegisters, Protocol):
+    """Registers with names, for debuggers that ask for them one by one."""
+
+    def register_name(self, number: int) -> tuple[str, str, str]:
+        """Its name, the group that it is shown in, and what it is for (pc, sp, fp, flags) or ""."""
+
+
 @runtime_checkable
 class DescribeTarget(Protocol):
     """A target description (GDB manual, "Target Descriptions")."""

@@ -15,6 +15,7 @@ from dbgvmm.debug.breakpoints import Condition
 from dbgvmm.debug.gdb_description import GDB_REGISTERS, IN_G_PACKET, target_description
 from dbgvmm.debug.gdb_files import MachineFiles
 from dbgvmm.debug.gdb_registers import GeneralRegisters
+from dbgvmm.debug.regions import region_at
 from dbgvmm.debug.register_row import RegisterError
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.watchpoints import Watch
@@ -28,8 +29,10 @@ from gdbstub import (
     BreakpointPrograms,
     Continue,
     Exited,
+    Host,
     Interrupted,
     MemoryFault,
+    Region,
     Signal,
     Signalled,
     Stepped,
@@ -55,6 +58,9 @@ _SIGNALS: Final = {
 """Stops at which the machine can still be looked at, though it may be unable to go on."""
 
 _ACCESS: Final = {(False, True): Access.WRITE, (True, False): Access.READ, (True, True): Access.ANY}
+
+_GENERIC: Final = {"rip": "pc", "rsp": "sp", "rbp": "fp", "eflags": "flags"}
+"""What lldb wants to know of registers."""
 
 MonitorCommand = Callable[[str], str]
 """Runs one command line and gives its output. Raises TargetError."""
@@ -130,6 +136,22 @@ class GdbTarget:
         cpu = self._machine.cpu
         state = f"{cpu.mode.value} CPL {cpu.cpl}, {'halted' if cpu.halted else 'running'}, CR3 {cpu.cr3:#x}"
         return ThreadDetails(f"CPU {cpu.index}", state, cpu.index)
+
+    def host(self) -> Host:
+        """x86-64, whatever mode it is in: the registers are those."""
+        return Host("x86_64-unknown-none", 8)
+
+    def memory_region(self, address: int) -> Region:
+        """Of the current address space."""
+        return region_at(self._machine, address)
+
+    def register_name(self, number: int) -> tuple[str, str, str]:
+        """Groups as the target description has them."""
+        name = GDB_REGISTERS[number].name
+        group = "General Purpose Registers" if number < _NUMBERS["st0"] else "System Registers"
+        if _NUMBERS["st0"] <= number <= _NUMBERS["mxcsr"]:
+            group = "Floating Point Registers"
+        return name, group, _GENERIC.get(name, "")
 
     def target_description(self) -> Mapping[str, str]:
         """target.xml."""

@@ -12,6 +12,7 @@ from gdbstub.packets import (
     base,
     breakpoints,
     files,
+    lldb,
     memory,
     monitor,
     qemu,
@@ -23,7 +24,7 @@ from gdbstub.packets import (
     xfer,
 )
 
-_FAMILIES = (base, queries, registers, memory, threads, resume, breakpoints, xfer, files, search, qemu, monitor)
+_FAMILIES = (base, queries, registers, memory, threads, resume, breakpoints, xfer, files, search, qemu, lldb, monitor)
 _HEAD = """\
 # Packets of the gdb remote protocol
 

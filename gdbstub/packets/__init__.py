@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from gdbstub.packets import base, breakpoints, files, memory, monitor, qemu, queries, registers, resume, search, threads, xfer
+from gdbstub.packets import (
+    base,
+    breakpoints,
+    files,
+    lldb,
+    memory,
+    monitor,
+    qemu,
+    queries,
+    registers,
+    resume,
+    search,
+    threads,
+    xfer,
+)
 from gdbstub.table import Row
 
 ALL_ROWS: tuple[Row, ...] = (
@@ -17,5 +31,6 @@ ALL_ROWS: tuple[Row, ...] = (
     *search.ROWS,
     *files.ROWS,
     *qemu.ROWS,
+    *lldb.ROWS,
     *monitor.ROWS,
 )

@@ -42,7 +42,7 @@ def test_a_packet_that_is_too_long_is_an_error_and_not_asked_for_again(client: C
 
 
 def test_an_unknown_packet_gets_the_empty_reply(client: Client) -> None:
-    for packet in ("vMustReplyEmpty", "qCRCs:0,1", "vFile:chmod:", "jThreadsInfo", "", "\x7f"):
+    for packet in ("vMustReplyEmpty", "qCRCs:0,1", "vFile:chmod:", "jThreadsInfos", "", "\x7f"):
         assert client.ask(packet) == b""
 
 
