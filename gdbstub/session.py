@@ -9,7 +9,7 @@ from typing import Final
 
 from gdbstub.errors import RspError, TargetError
 from gdbstub.stop import Exited, StopReason, Terminated
-from gdbstub.target import RegisterBlock, Target, Threads
+from gdbstub.target import DescribeThreads, ExpediteRegisters, RegisterBlock, Target, Threads
 from gdbstub.threadid import ALL, ANY, ONLY_THREAD, ThreadId, ThreadSpec
 
 # The longest packet body the stub takes, which `qSupported` tells the debugger, and the scale of its own replies.
@@ -67,13 +67,18 @@ class Session:
     """What `vFile:open` has opened: the whole files, as they were then."""
     threads_left: list[ThreadId] = field(default_factory=list)
     """What `qsThreadInfo` has still to send."""
-    threaded: Threads | None = field(init=False)
-    block: RegisterBlock | None = field(init=False)
-    """The target, if it implements these: asked for at every stop, and slow to find out."""
+    with_threads: Threads | None = field(init=False)
+    with_details: DescribeThreads | None = field(init=False)
+    with_expedited: ExpediteRegisters | None = field(init=False)
+    with_block: RegisterBlock | None = field(init=False)
+    """The target as what it implements, or None. Asking a protocol takes 10 us, which every stop reply would pay."""
 
     def __post_init__(self) -> None:
-        self.threaded = self.target if isinstance(self.target, Threads) else None
-        self.block = self.target if isinstance(self.target, RegisterBlock) else None
+        target = self.target
+        self.with_threads = target if isinstance(target, Threads) else None
+        self.with_details = target if isinstance(target, DescribeThreads) else None
+        self.with_expedited = target if isinstance(target, ExpediteRegisters) else None
+        self.with_block = target if isinstance(target, RegisterBlock) else None
 
 
     def peer_has(self, feature: str) -> bool:
@@ -87,7 +92,7 @@ class Session:
 
     def threads(self) -> Sequence[ThreadId]:
         """The target's threads."""
-        return (ONLY_THREAD,) if self.threaded is None else self.threaded.threads()
+        return (ONLY_THREAD,) if self.with_threads is None else self.with_threads.threads()
 
     def find_thread(self, spec: ThreadSpec) -> ThreadId:
         """The thread that `spec` names, or the current one if that will do; TargetError if there is none."""

@@ -18,7 +18,6 @@ from gdbstub.stop import (
     ThreadStop,
     WatchpointHit,
 )
-from gdbstub.target import DescribeThreads, ExpediteRegisters, Threads
 from gdbstub.threadid import ThreadId
 
 
@@ -60,20 +59,20 @@ def _cause(session: Session, reason: ThreadStop) -> list[tuple[bytes, bytes]]:
 
 
 def _thread(session: Session, thread: ThreadId) -> list[tuple[bytes, bytes]]:
-    target = session.target
-    if not isinstance(target, Threads):
+    if session.with_threads is None:
         return []
     fields = [(b"thread", session.encode_thread(thread))]
     if session.list_threads:
-        fields.append((b"threads", b",".join(b"%x" % one.tid for one in target.threads())))
-    if isinstance(target, DescribeThreads) and (core := target.thread_details(thread).core) is not None:
+        fields.append((b"threads", b",".join(b"%x" % one.tid for one in session.with_threads.threads())))
+    target = session.with_details
+    if target is not None and (core := target.thread_details(thread).core) is not None:
         fields.append((b"core", b"%x" % core))
     return fields
 
 
 def _registers(session: Session, thread: ThreadId) -> list[tuple[bytes, bytes]]:
-    target = session.target
-    if not isinstance(target, ExpediteRegisters):
+    target = session.with_expedited
+    if target is None:
         return []
     values = ((number, target.read_register(thread, number)) for number in target.expedited_registers)
     return [(b"%x" % number, encode_hex(value)) for number, value in values if value is not None]

@@ -134,6 +134,18 @@ class Listener:
         client = self._client
         if client is None or not data:
             return
+        try:
+            # Nearly always there is room for all of it; then no system call but this one is made.
+            sent = client.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._drop(error.strerror or str(error))
+            return
+        if sent < len(data):
+            self._send_slowly(client, memoryview(data)[sent:])
+
+    def _send_slowly(self, client: socket.socket, data: memoryview) -> None:
         client.settimeout(_SEND_SECONDS)
         try:
             client.sendall(data)
@@ -178,6 +190,8 @@ class Listener:
                 reason = "the debugger has closed the connection"
                 break
             received += data
+            if len(data) < _CHUNK:
+                break
         if received:
             self._pending.append(Received(bytes(received)))
         if reason is not None:

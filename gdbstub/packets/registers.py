@@ -13,8 +13,8 @@ from gdbstub.threadid import ThreadId
 def read_all(session: Session, target: ReadRegisters, _: bytes) -> Reply:
     """`g`: all registers, or the first ones: gdb reads with `p` what is behind the end of the reply."""
     thread = session.thread()
-    if session.block is not None:
-        return encode_hex(session.block.read_block(thread))
+    if session.with_block is not None:
+        return encode_hex(session.with_block.read_block(thread))
     return b"".join(_encode(target, thread, number) for number in range(len(target.register_sizes)))
 
 
@@ -22,8 +22,8 @@ def write_all(session: Session, target: WriteRegisters, arguments: bytes) -> Rep
     """`G XX...`: all registers, in the form that `g` gives. Those that are unavailable stay as they are."""
     thread = session.thread()
     sizes = target.register_sizes
-    if session.block is not None:
-        sizes = sizes[: session.block.block_registers]
+    if session.with_block is not None:
+        sizes = sizes[: session.with_block.block_registers]
     if len(arguments) != 2 * sum(sizes):
         raise MalformedPacket(f"all registers are {2 * sum(sizes)} digits, not {len(arguments)}")
     values: list[tuple[int, bytes]] = []
