@@ -44,6 +44,7 @@ check-lint:
 bench: test-packages $(BIN)/dbgvmm guests linux
 	@$(BIN)/python bench/cpubound.py
 	@$(BIN)/python bench/linux.py
+	@$(BIN)/python bench/gdb_stub.py --guest cpubound-small
 
 docs: run-packages $(BIN)/dbgvmm
 	@$(BIN)/python -m dbgvmm.commands.reference > docs/commands.md.new && mv docs/commands.md.new docs/commands.md
