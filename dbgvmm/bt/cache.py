@@ -7,12 +7,12 @@ it by that mapping. The first half of the TC holds global kernel code, the secon
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
 from dbgvmm.bt.emission import EXIT
+from dbgvmm.bt.forming import MAX_UNIT
 from dbgvmm.bt.tcdata import TcData
-from dbgvmm.bt.translator import MAX_UNIT, Translator
+from dbgvmm.bt.translator import Translator
 from dbgvmm.bt.units import LOOKUP_MISS, CodePage, Edge, Site, TcPage, TranslationUnit
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.layout import (
@@ -39,11 +39,6 @@ ROOM: Final = 256
 
 class CacheFull(Exception):
     """No TC page is left: the cache must be flushed."""
-
-
-def _neighbour(page: CodePage, target: int) -> TranslationUnit | None:
-    """The unit at `target` if it is on the same page: it can be linked at once, for both live and die by one mapping."""
-    return page.units.get(target & 0xFFF) if target & ~0xFFF == page.va else None
 
 
 class TranslationCache:
@@ -101,7 +96,7 @@ class TranslationCache:
         self.engine.forget_code(address, address + size)
         return address
 
-    def _write(self, address: int, code: bytes) -> None:
+    def _write(self, address: int, code: bytes | bytearray) -> None:
         at = TC_OFFSET + address - TC_VA
         self._bytes[at : at + len(code)] = code
 
@@ -201,7 +196,7 @@ class TranslationCache:
             at = TC_VA + tc_page.index * PAGE_SIZE + page.fill
             code, sites = self.translator.translate(
                 unit, data, at, limit=precise or limit, precise=bool(precise), indirect=indirect,
-                breakpoints=self.breakpoints, find=partial(_neighbour, page),
+                breakpoints=self.breakpoints,
             )
             if not unit.length:
                 return False

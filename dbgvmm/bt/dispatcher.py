@@ -22,6 +22,7 @@ from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.direct import DirectUser
 from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.fault_exits import FaultExits
+from dbgvmm.bt.forming import MAX_UNIT
 from dbgvmm.bt.guest_debug import GuestDebug
 from dbgvmm.bt.ledger import ExitLedger
 from dbgvmm.bt.recovery import Recovery
@@ -31,7 +32,6 @@ from dbgvmm.bt.stepper import Stepper
 from dbgvmm.bt.sync import IOPL, KERNEL_IOPL, StateSync
 from dbgvmm.bt.tcdata import BUDGET, INTERRUPT_WAITS, IOPL_SET, MARGIN, PENDING, VIRTUAL_IOPL, TcData
 from dbgvmm.bt.trace_exits import TraceExits
-from dbgvmm.bt.translator import MAX_UNIT
 from dbgvmm.bt.watching import Watching
 from dbgvmm.cpu.bits import DR6, RFLAGS, PageFaultError, Vector
 from dbgvmm.cpu.exceptions import deliver_fault

@@ -5,13 +5,12 @@ What may stand in a unit is the rule of translator.py; here are the pieces that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from struct import Struct
 
 from iced_x86 import Instruction, InstructionInfoFactory
 
 from dbgvmm.bt import tcdata, units
-from dbgvmm.bt.units import Edge, Mark, Site, TranslationUnit
+from dbgvmm.bt.units import Edge, Site, TranslationUnit, mark_state
 from dbgvmm.hardware.layout import DATA_VA, KERNEL_LOOKUP_VA, MASK64, USER_DATA_VA, USER_LOOKUP_VA
 
 EXIT = b"\xcd\x20"
@@ -21,6 +20,9 @@ U32 = Struct("<I")
 U64 = Struct("<Q")
 STORE_RAX, LOAD_RAX = b"\x48\x89\x05", b"\x48\x8b\x05"
 STORE_RCX, LOAD_RCX = b"\x48\x89\x0d", b"\x48\x8b\x0d"
+_COUNT_FLAGS_DEAD = Struct("<3siB2si")
+_COUNT_FLAGS_LIVE = Struct("<3si3si3sB3si3si2s3siBi3si")
+_SIDE_EXIT = Struct("<3si3si3sB3si3siBi")
 _SCALINGS = {
     9: b"\x48\x8d\x04\xc0", 5: b"\x48\x8d\x04\x80", 3: b"\x48\x8d\x04\x40", 2: b"\x48\x8d\x04\x00",
 }  # fmt: skip
@@ -52,46 +54,55 @@ class TscScale:
 
 
 class Emission:
-    """The bytes, marks and sites of one unit."""
+    """The bytes, marks and sites of one unit. `links`: edges may lead to units that the code page has already."""
+
+    __slots__ = ("at", "code", "data_delta", "info", "links", "lookup", "mark_offsets", "mark_states", "precise", "side_exits",
+                 "stubs", "tsc", "unit", "user")  # fmt: skip
 
     def __init__(
-        self, unit: TranslationUnit, at: int, precise: bool, find: Callable[[int], TranslationUnit | None] | None,
-        tsc: TscScale, info: InstructionInfoFactory,
+        self, unit: TranslationUnit, at: int, precise: bool, links: bool, tsc: TscScale, info: InstructionInfoFactory
     ) -> None:
         self.unit = unit
         self.at = at
         self.code = bytearray()
         self.precise = precise
-        self.find = find
+        self.links = links
         self.tsc = tsc
         self.info = info
         user = unit.page.user
         self.user = user
         self.data_delta = (USER_DATA_VA if user else DATA_VA) - at
         self.lookup = USER_LOOKUP_VA if user else KERNEL_LOOKUP_VA
-        self.marks: list[Mark] = []
+        self.mark_offsets: list[int] = []
+        self.mark_states: list[int] = []
         self.stubs: list[tuple[int, Site]] = []
         self.side_exits: list[tuple[int, Edge]] = []
         unit.tc_start = unit.entry = at
         unit.indirect_entry = 0
         unit.edges = []
 
-    def data_ref(self, opcode: bytes, slot: int, immediate: bytes = b"") -> None:
+    def data_ref(self, opcode: bytes, slot: int) -> None:
         """An instruction whose memory operand is a word of the data page."""
         code = self.code
-        end = len(code) + len(opcode) + 4 + len(immediate)
-        code += opcode
-        code += I32.pack(self.data_delta + slot - end)
-        code += immediate
+        end = len(code) + len(opcode) + 4
+        code += opcode + I32.pack(self.data_delta + slot - end)
 
     def jump_to_stub(self, opcode: bytes, site: Site) -> None:
         """A jump (rel32) to the out-of-line exit of `site`."""
-        self.code += opcode + b"\0\0\0\0"
-        self.stubs.append((len(self.code), site))
+        code = self.code
+        code += opcode + b"\0\0\0\0"
+        self.stubs.append((len(code), site))
+
+    def exit(self, site: Site) -> None:
+        """An exit right here."""
+        code = self.code
+        code += EXIT
+        self.stubs.append((-len(code), site))
 
     def mark(self, guest_offset: int, retired: int, fix: int = 0) -> None:
         """From here on, TC addresses stand for this guest state (`units.Mark`)."""
-        self.marks.append(Mark(len(self.code), guest_offset, retired, fix))
+        self.mark_offsets.append(len(self.code))
+        self.mark_states.append(mark_state(guest_offset, retired, fix))
 
     def indirect_prefix(self) -> None:
         """What a lookup arrives at: RAX and RCX were spilled by the jump."""
@@ -106,22 +117,25 @@ class Emission:
         """Count the unit's instructions, in front of the one numbered `index`; leave if the budget does not cover them."""
         unit = self.unit
         length = unit.length
-        site = Site(units.SLICE, unit, 0, retired=index)
+        code = self.code
+        at = len(code)
+        site = Site(units.SLICE, unit, 0, 0, None, index)
+        budget = self.data_delta - at + tcdata.BUDGET
         if flags_dead:
-            self.data_ref(b"\x48\x83\x2d", tcdata.BUDGET, bytes((length,)))
-            self.jump_to_stub(b"\x0f\x88", site)
+            code += _COUNT_FLAGS_DEAD.pack(b"\x48\x83\x2d", budget - 8, length, b"\x0f\x88", 0)
+            self.stubs.append((at + 14, site))
         else:
-            self.mark(0, 0)
-            self.data_ref(STORE_RCX, tcdata.SPILL_RCX)
-            self.data_ref(LOAD_RCX, tcdata.BUDGET)
-            self.code += b"\x48\x8d\x49" + bytes((256 - length,))
-            self.data_ref(STORE_RCX, tcdata.BUDGET)
-            self.data_ref(b"\x0f\xb6\x0d", tcdata.BUDGET + 7)
-            self.code += b"\xe3\x0c"  # jrcxz over the restoring exit
-            self.data_ref(LOAD_RCX, tcdata.SPILL_RCX)
-            self.jump_to_stub(b"\xe9", site)
-            self.data_ref(LOAD_RCX, tcdata.SPILL_RCX)
-        unit.resume_at = self.at + len(self.code)
+            spill = self.data_delta - at + tcdata.SPILL_RCX
+            self.mark_offsets.append(at)
+            self.mark_states.append(0)
+            code += _COUNT_FLAGS_LIVE.pack(
+                STORE_RCX, spill - 7, LOAD_RCX, budget - 14, b"\x48\x8d\x49", 256 - length, STORE_RCX, budget - 25,
+                b"\x0f\xb6\x0d", budget + 7 - 32,
+                b"\xe3\x0c", LOAD_RCX, spill - 41, 0xE9, 0,  # jrcxz over the restoring exit
+                LOAD_RCX, spill - 53,
+            )  # fmt: skip
+            self.stubs.append((at + 46, site))
+        unit.resume_at = self.at + len(code)
 
     def edge(self, opcode: bytes, target: int, retired: int) -> None:
         """A direct way out after `retired` instructions: to the target's unit if there is one already, else to a stub.
@@ -131,27 +145,31 @@ class Emission:
         unit = self.unit
         edge = Edge(unit, target, not self.precise, retired)
         unit.edges.append(edge)
+        code = self.code
+        code += opcode + b"\0\0\0\0"
+        position = len(code)
         if retired != unit.length and not self.precise:
-            self.side_exits.append((len(self.code) + len(opcode), edge))
-            self.code += opcode + b"\0\0\0\0"
-            return
-        edge.patch = self.at + len(self.code) + len(opcode)
-        self.jump_to_stub(opcode, edge)
+            self.side_exits.append((position, edge))
+        else:
+            edge.patch = self.at + position - 4
+            self.stubs.append((position, edge))
 
     def _side_exit(self, position: int, edge: Edge) -> None:
         """Count back what the unit counted ahead, flags untouched, and jump on."""
         code, unit = self.code, self.unit
-        code[position : position + 4] = I32.pack(len(code) - position - 4)
+        at = len(code)
+        I32.pack_into(code, position - 4, at - position)
         counted = unit.length if edge.retired > unit.count_index else 0
-        here = unit.length - 1
-        self.mark(0, here, 0)
-        self.data_ref(STORE_RAX, tcdata.SPILL_RAX)
-        self.data_ref(LOAD_RAX, tcdata.BUDGET)
-        code += b"\x48\x8d\x40" + bytes((counted - edge.retired & 0xFF,))
-        self.data_ref(STORE_RAX, tcdata.BUDGET)
-        self.data_ref(LOAD_RAX, tcdata.SPILL_RAX)
-        edge.patch = self.at + len(code) + 1
-        self.jump_to_stub(b"\xe9", edge)
+        self.mark_offsets.append(at)
+        self.mark_states.append(mark_state(0, unit.length - 1))
+        budget = self.data_delta - at + tcdata.BUDGET
+        spill = self.data_delta - at + tcdata.SPILL_RAX
+        code += _SIDE_EXIT.pack(
+            STORE_RAX, spill - 7, LOAD_RAX, budget - 14, b"\x48\x8d\x40", counted - edge.retired & 0xFF, STORE_RAX, budget - 25,
+            LOAD_RAX, spill - 32, 0xE9, 0,
+        )  # fmt: skip
+        edge.patch = self.at + at + 33
+        self.stubs.append((at + 37, edge))
 
     def exit_site(self, kind: int, instruction: Instruction, raw: bytes, guest: int, number: int) -> Site:
         """The site of an exit that is about this instruction."""
@@ -160,34 +178,36 @@ class Emission:
 
     def callout(self, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
         """An exit in which the monitor carries out the instruction."""
-        self.code += EXIT
-        self.stubs.append((-len(self.code), self.exit_site(units.CALLOUT, instruction, raw, guest, number)))
+        self.exit(self.exit_site(units.CALLOUT, instruction, raw, guest, number))
 
-    def finish(self) -> tuple[bytes, list[Site]]:
+    def finish(self) -> tuple[bytearray, list[Site]]:
         """Append the stubs, link what can be linked at once, and give the addresses behind the exits to the sites."""
         code, at, unit = self.code, self.at, self.unit
         for position, edge in self.side_exits:
             self._side_exit(position, edge)
+        page = unit.page
+        va, links = page.va >> 12, self.links
+        end = at + len(code)
         sites: list[Site] = []
         for position, site in self.stubs:
+            sites.append(site)
             if position < 0:
                 site.count = at - position
-                sites.append(site)
                 continue
-            stub = len(code)
-            code += EXIT
-            site.count = at + len(code)
-            sites.append(site)
-            destination = at + stub
+            destination = end
+            end += 2
+            site.count = end
             if type(site) is Edge:
                 site.stub = destination
-                target = self.find(site.guest_rip) if self.find is not None and site.linkable else None
-                if target is not None and target.page.user == self.user:
-                    site.target = target
-                    target.incoming.append(site)
-                    destination = target.entry
-            code[position - 4 : position] = I32.pack(destination - at - position)
-        unit.tc_end = at + len(code)
-        unit.marks = self.marks
-        unit.mark_offsets = [mark.tc_offset for mark in self.marks]
-        return bytes(code), sites
+                if links and site.guest_rip >> 12 == va:
+                    target = page.units.get(site.guest_rip & 0xFFF)
+                    if target is not None:
+                        site.target = target
+                        target.incoming.append(site)
+                        destination = target.entry
+            I32.pack_into(code, position - 4, destination - at - position)
+        code += EXIT * (end - at - len(code) >> 1)
+        unit.tc_end = end
+        unit.mark_offsets = self.mark_offsets
+        unit.mark_states = self.mark_states
+        return code, sites

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
 from iced_x86 import Instruction
 
 from dbgvmm.bt import tcdata, units
-from dbgvmm.bt.emission import EXIT, STORE_RAX, STORE_RCX, U32, U64, Emission, fits_signed32
+from dbgvmm.bt.emission import STORE_RAX, STORE_RCX, U32, U64, Emission, fits_signed32
 from dbgvmm.bt.units import Site
 from dbgvmm.hardware.layout import MASK64
+
+_JCC = tuple(bytes((0x0F, 0x80 | condition)) for condition in range(16))
+_JUMP_BY_TABLE = Struct("<3si2sQ3s")
 
 
 def emit_jcc(out: Emission, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
@@ -15,9 +20,9 @@ def emit_jcc(out: Emission, instruction: Instruction, raw: bytes, guest: int, nu
     condition, target = instruction.condition_code - 1, instruction.near_branch_target
     behind = unit.guest_rip + guest + len(raw) & MASK64
     if retired != unit.length and target == unit.guest_rip:
-        out.edge(bytes((0x0F, 0x80 | condition ^ 1)), behind, retired)  # the next round follows
+        out.edge(_JCC[condition ^ 1], behind, retired)  # the next round follows
         return
-    out.edge(bytes((0x0F, 0x80 | condition)), target, retired)
+    out.edge(_JCC[condition], target, retired)
     if retired == unit.length:
         out.edge(b"\xe9", behind, retired)
 
@@ -74,12 +79,11 @@ def _dispatch(out: Emission) -> None:
     A precise unit leaves to the monitor instead, as at its other ends.
     """
     if out.precise:
-        out.code += EXIT
-        out.stubs.append((-len(out.code), Site(units.INDIRECT, out.unit, 0, retired=out.unit.length)))
+        out.exit(Site(units.INDIRECT, out.unit, 0, retired=out.unit.length))
         return
-    out.data_ref(STORE_RAX, tcdata.SPILL_RAX)
-    out.code += b"\x48\xb8" + U64.pack(out.lookup)
-    out.code += b"\xff\x24\xc8"
+    code = out.code
+    spill = out.data_delta + tcdata.SPILL_RAX - len(code) - 7
+    code += _JUMP_BY_TABLE.pack(STORE_RAX, spill, b"\x48\xb8", out.lookup, b"\xff\x24\xc8")
 
 
 def _load_target(out: Emission, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:

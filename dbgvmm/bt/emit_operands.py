@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iced_x86 import Decoder, Instruction, InstructionInfoFactory, Register, RegisterInfo
+from iced_x86 import Decoder, Instruction, InstructionInfoFactory, OpKind, Register, RegisterInfo
 
 from dbgvmm.bt import tcdata, units
 from dbgvmm.bt.emission import LOAD_RAX, STORE_RAX, U32, U64, Emission, fits_signed32
@@ -36,10 +36,10 @@ def rip_relative(out: Emission, instruction: Instruction, raw: bytes, guest: int
 def setcc(out: Emission, instruction: Instruction, raw: bytes, guest: int, number: int) -> bool:
     """SETcc to memory as `setcc al` and a store: should its store fault, the engine has lost the flags otherwise.
 
-    False, with nothing emitted, for an address that needs RAX or RIP: that one is copied.
+    False, with nothing emitted, for a register, or an address that needs RAX or RIP: those are copied.
     """
     registers = (instruction.memory_base, instruction.memory_index)
-    if any(register in _NEEDS_RAX for register in registers):
+    if instruction.op0_kind != OpKind.MEMORY or any(register in _NEEDS_RAX for register in registers):
         return False
     at = raw.index(0x0F)
     out.data_ref(STORE_RAX, tcdata.SPILL_RAX)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from iced_x86 import Instruction
 
 from dbgvmm.bt import tcdata, units
-from dbgvmm.bt.emission import EXIT, I32, LOAD_RAX, LOAD_RCX, STORE_RAX, STORE_RCX, U32, U64, Emission
+from dbgvmm.bt.emission import I32, LOAD_RAX, LOAD_RCX, STORE_RAX, STORE_RCX, U32, U64, Emission
 from dbgvmm.bt.units import Site
 
 _POPF_SPECIAL = 0x3_7100
@@ -99,8 +99,8 @@ def emit_iretq(out: Emission, instruction: Instruction, raw: bytes, guest: int, 
     unless_zero()
     code += b"\x48\x8b\x0c\x24" + b"\x48\x8d\x64\x24\x10" + b"\x9d" + b"\x48\x8b\x24\x24"
     out.data_ref(b"\x0f\xb6\x05", tcdata.PENDING)
-    code += b"\x48\x91" + b"\xe3\x04" + b"\x48\x91" + EXIT  # xchg; jrcxz over the exit
-    out.stubs.append((-len(code), Site(units.RETURNED, out.unit, 0, retired=number + 1)))
+    code += b"\x48\x91" + b"\xe3\x04" + b"\x48\x91"  # xchg; jrcxz over the exit
+    out.exit(Site(units.RETURNED, out.unit, 0, retired=number + 1))
     code += b"\x48\x91"
     out.mark(guest, number, units.FIX_RCX)
     code += b"\x48\xb8" + U64.pack(out.lookup) + b"\xff\x24\xc8"

@@ -85,6 +85,15 @@ class Mark(NamedTuple):
     fix: int
 
 
+def mark_state(guest_offset: int, retired: int, fix: int = FIX_NONE) -> int:
+    """All of a mark but its address, in one number: units keep their marks so, for few are ever looked at."""
+    return guest_offset << 16 | retired << 8 | fix
+
+
+def _mark(tc_offset: int, state: int) -> Mark:
+    return Mark(tc_offset, state >> 16, state >> 8 & 0xFF, state & 0xFF)
+
+
 class TranslationUnit:
     """Straight-line guest code and its translation.
 
@@ -95,8 +104,7 @@ class TranslationUnit:
 
     __slots__ = (
         "guest_rip", "guest_bytes", "length", "page", "tc_page", "tc_start", "entry", "indirect_entry", "tc_end",
-        "count_index", "marks", "mark_offsets", "edges", "incoming", "sites", "live", "why_dead", "limit",
-        "guilty", "resume_at",
+        "count_index", "mark_offsets", "mark_states", "edges", "incoming", "sites", "live", "why_dead", "resume_at",
     )
 
     def __init__(self, guest_rip: int, page: CodePage) -> None:
@@ -111,19 +119,23 @@ class TranslationUnit:
         self.tc_end = 0
         self.count_index = 0
         self.resume_at = 0
-        self.marks: list[Mark] = []
         self.mark_offsets: list[int] = []
+        self.mark_states: list[int] = []
         self.edges: list[Edge] = []
         self.incoming: list[Edge] = []
         self.sites: list[int] = []
         self.live = True
         self.why_dead = ""
-        self.limit = 0
-        self.guilty: frozenset[int] = frozenset()
+
+    @property
+    def marks(self) -> list[Mark]:
+        """All marks, in the order of their TC addresses."""
+        return list(map(_mark, self.mark_offsets, self.mark_states))
 
     def mark_at(self, tc_rip: int) -> Mark:
         """The guest state that TC address `tc_rip` stands for."""
-        return self.marks[bisect_right(self.mark_offsets, tc_rip - self.tc_start) - 1]
+        at = bisect_right(self.mark_offsets, tc_rip - self.tc_start) - 1
+        return _mark(self.mark_offsets[at], self.mark_states[at])
 
     def __repr__(self) -> str:
         return f"TU({self.guest_rip:#x}, {self.length} insns, TC {self.tc_start:#x}..{self.tc_end:#x})"
@@ -153,7 +165,14 @@ class Edge(Site):
     __slots__ = ("patch", "stub", "target", "linkable")
 
     def __init__(self, unit: TranslationUnit, target_rip: int, linkable: bool, retired: int) -> None:
-        super().__init__(EDGE, unit, target_rip, retired=retired)
+        # Site.__init__ written out: there are more edges than anything else.
+        self.kind = EDGE
+        self.unit = unit
+        self.guest_rip = target_rip
+        self.next_rip = 0
+        self.instruction = None
+        self.retired = retired
+        self.count = 0
         self.patch = 0
         self.stub = 0
         self.target: TranslationUnit | None = None

@@ -11,7 +11,7 @@ from lockstep import Translated, check
 from lockstep_assembler import Assembler
 from lockstep_state import Program
 
-from dbgvmm.bt.translator import MAX_UNIT
+from dbgvmm.bt.forming import MAX_UNIT
 from dbgvmm.bt.units import TranslationUnit
 from dbgvmm.debug.stops import StopKind
 from dbgvmm.hardware.layout import TC_OFFSET, TC_VA
