@@ -15,6 +15,7 @@ from dbgvmm.bt import classify as cls
 from dbgvmm.bt.classify import Classifier
 from dbgvmm.bt.stores import PLAIN_STORES
 from dbgvmm.bt.tcdata import MARGIN
+from dbgvmm.hardware.layout import MASK64
 
 MAX_UNIT: Final = 32
 """Instructions in a unit, at most."""
@@ -30,6 +31,10 @@ SETCC: Final = 1 << 9
 PLAIN_STORE: Final = 1 << 10
 """Traits of an instruction: its class (classify.py), and whether it overwrites all flags, is a SETcc, is a store that may
 be found guilty (adaptation.py)."""
+RIP_RELATIVE: Final = 1 << 11
+"""It has an operand relative to RIP."""
+COUNT: Final = 1 << 12
+"""In front of the instruction, the unit counts itself."""
 _CALLOUTS_WHEN_PRECISE: Final = frozenset((cls.POPF, cls.RDTSC))
 ENDS: Final = frozenset(range(CLASS)) - cls.STRAIGHT
 """Classes that end a unit (JCC perhaps), and those that end a precise one."""
@@ -41,15 +46,29 @@ _SETCC: Final = frozenset(
 )  # fmt: skip
 
 
-class Formed(NamedTuple):
-    """What a unit is to be made of: instructions with their traits, how often in a row, and where flags are dead.
+Special = tuple[int, int, Instruction, int]
+"""An instruction that may need more than to be copied: its number in the unit, its offset in the guest's bytes, itself, its
+traits."""
 
-    count_index: the first instruction in front of which they are and the unit can count itself, or -1.
+
+class Formed(NamedTuple):
+    """What a unit is to be made of: `length` instructions in `size` guest bytes, this so many times in a row.
+
+    What lies between the specials is copied. One of them, with COUNT for traits, stands in front of the instruction where
+    the unit counts itself: number `count_index`. flags_dead: nobody needs the flags there. open_end: control goes on
+    behind the last instruction.
     """
 
-    instructions: list[tuple[Instruction, int]]
+    length: int
+    size: int
     rounds: int
+    specials: list[Special]
     count_index: int
+    flags_dead: bool
+    open_end: bool
+
+
+_NOTHING: Final = Formed(0, 0, 1, [], 0, False, False)
 
 
 class Former:
@@ -72,39 +91,44 @@ class Former:
         return traits
 
     def form(
-        self, start: int, data: bytes, limit: int, precise: bool, breakpoints: Collection[int], unroll: bool
+        self, start: int, data: bytes, limit: int, precise: bool, breakpoints: Collection[int], guilty: bool
     ) -> Formed:
-        """The unit that begins at guest address `start`, where `data` lies.
+        """The unit that begins at guest address `start`, where `data` lies. guilty: stores may be, so all are special.
 
         It has no instructions if the first one does not fit into `data`. A unit ends in front of a breakpoint that is
-        not its start.
+        not its start. `precise` ones are not unrolled and have no count.
         """
         known = self._traits
         ends = ENDS_PRECISE if precise else ENDS
-        formed: list[tuple[Instruction, int]] = []
-        number = branches = 0
-        count_index = -1
+        mask = CLASS | SETCC | PLAIN_STORE if guilty else CLASS | SETCC
+        specials: list[Special] = []
+        number = branches = kind = 0
+        count_index = 0
+        flags_dead = False
         seeks = not precise  # a place to count; it must come before any way out, or nothing would check the deadline
         decoder = Decoder(64, data, ip=start)
+        end = -1
         for instruction in decoder:
             traits = known.get(instruction.code)
             if traits is None:
                 traits = self._learn(instruction)
             if breakpoints and number and instruction.ip in breakpoints:
+                end = instruction.ip
                 break
-            kind = traits & CLASS
-            if not kind:
-                if (
-                    seeks and traits & KILLS_FLAGS and instruction.op0_kind != _MEMORY and instruction.op1_kind != _MEMORY
-                    and number < MARGIN
-                ):  # fmt: skip
-                    count_index = number
-                    seeks = False
-            elif kind == cls.INVALID and decoder.last_error == DecoderError.NO_MORE_BYTES:
-                break  # it crosses the page: a unit of its own
-            formed.append((instruction, traits))
-            number += 1
-            if kind:
+            if seeks and traits & KILLS_FLAGS and number < MARGIN and _takes_registers(instruction):
+                specials.append((number, instruction.ip - start & MASK64, instruction, COUNT))
+                count_index = number
+                flags_dead = True
+                seeks = False
+            if traits & mask:
+                if traits & CLASS == cls.INVALID and decoder.last_error == DecoderError.NO_MORE_BYTES:
+                    end = instruction.ip  # it crosses the page: a unit of its own
+                    break
+                kind = traits & CLASS
+                if not kind and instruction.is_ip_rel_memory_operand:
+                    traits |= RIP_RELATIVE
+                specials.append((number, instruction.ip - start & MASK64, instruction, traits))
+                number += 1
                 if kind == cls.JCC:
                     seeks = False
                     if not precise and number < limit and branches < MAX_SIDE_EXITS:
@@ -114,13 +138,33 @@ class Former:
                             continue
                 if kind in ends:
                     break
+            else:
+                kind = cls.IDENT
+                if instruction.is_ip_rel_memory_operand:
+                    specials.append((number, instruction.ip - start & MASK64, instruction, RIP_RELATIVE))
+                number += 1
             if number >= limit:
                 break
-        return Formed(formed, self._rounds(start, formed) if unroll and formed else 1, count_index)
+        if not number:
+            return _NOTHING
+        rounds = 1
+        if not precise:
+            if limit == MAX_UNIT:
+                rounds = self._rounds(start, specials, number)
+            if not flags_dead:
+                specials.insert(0, (0, 0, instruction, COUNT))
+        size = (instruction.next_ip if end < 0 else end) - start & MASK64
+        return Formed(number, size, rounds, specials, count_index, flags_dead, kind not in ends)
 
     @staticmethod
-    def _rounds(start: int, formed: list[tuple[Instruction, int]]) -> int:
-        last, traits = formed[-1]
-        if traits & CLASS not in (cls.JCC, cls.JMP) or last.near_branch_target != start:
+    def _rounds(start: int, specials: list[Special], length: int) -> int:
+        if not specials:
             return 1
-        return max(1, min(MAX_ROUNDS, UNROLLED // len(formed)))
+        number, _, last, traits = specials[-1]
+        if number + 1 != length or traits & CLASS not in (cls.JCC, cls.JMP) or last.near_branch_target != start:
+            return 1
+        return max(1, min(MAX_ROUNDS, UNROLLED // length))
+
+
+def _takes_registers(instruction: Instruction) -> bool:
+    return bool(instruction.op0_kind != _MEMORY and instruction.op1_kind != _MEMORY)

@@ -75,17 +75,14 @@ class TraceExits:
 
     def _behind(self, unit: TranslationUnit, tc_rip: int) -> None:
         """Go on behind the guest instruction at `tc_rip`, which was carried out."""
-        at = tc_rip - unit.tc_start
-        offset = unit.mark_at(tc_rip).guest_offset
-        for mark in unit.marks:
-            if mark.tc_offset > at and mark.guest_offset > offset:
-                if unit.live and not mark.fix and self.watching.hit is None:
-                    self._q[self._rip] = unit.tc_start + mark.tc_offset
-                    return
-                self.recovery.restore(unit, mark._replace(fix=0))
-                self._dispatcher.resume()
-                return
-        raise EngineError(f"no instruction behind {tc_rip:#x}")
+        mark = unit.mark_behind(tc_rip)
+        if mark is None:
+            raise EngineError(f"no instruction behind {tc_rip:#x}")
+        if unit.live and not mark.fix and self.watching.hit is None:
+            self._q[self._rip] = unit.tc_start + mark.tc_offset
+            return
+        self.recovery.restore(unit, mark._replace(fix=0))
+        self._dispatcher.resume()
 
     def on_code_write(self, gpa: int, size: int) -> None:
         """Code that has translations was written to, by whomever."""

@@ -24,8 +24,8 @@ from dbgvmm.bt import emit_sensitive as sensitive
 from dbgvmm.bt import units
 from dbgvmm.bt.emission import I32, Emission, TscScale
 from dbgvmm.bt.emit_operands import emit_wide_exchange, rip_relative, setcc
-from dbgvmm.bt.forming import CLASS, ENDS, ENDS_PRECISE, MAX_UNIT, PLAIN_STORE, SETCC, Formed, Former
-from dbgvmm.bt.units import Site, TranslationUnit
+from dbgvmm.bt.forming import CLASS, COUNT, MAX_UNIT, PLAIN_STORE, RIP_RELATIVE, SETCC, Formed, Former
+from dbgvmm.bt.units import RUN, Site, TranslationUnit
 from dbgvmm.hardware.layout import MASK64
 
 _EMITTERS = {
@@ -78,8 +78,9 @@ class Translator:
         where there are some. `precise` units stop after exactly `limit` instructions and chain to nothing. The unit's
         length is 0 if the first instruction does not fit into `data`.
         """
-        formed = self._former.form(unit.guest_rip, data, limit, precise, breakpoints, limit == MAX_UNIT and not precise)
-        length = len(formed.instructions)
+        guilty = bool(unit.page.guilty) and not precise
+        formed = self._former.form(unit.guest_rip, data, limit, precise, breakpoints, guilty)
+        length = formed.length
         unit.length = length * formed.rounds
         if not length:
             return bytearray(), []
@@ -101,59 +102,55 @@ class Translator:
     @staticmethod
     def _body(out: Emission, formed: Formed, data: bytes) -> None:
         unit = out.unit
-        precise = out.precise
-        index = formed.count_index
-        flags_dead = index >= 0
-        if precise:
+        if out.precise:
             # The monitor counts these: they run once or rarely, and always to their end or to a fault.
             unit.count_index = unit.resume_at = 1 << 64
-            index = -1
         else:
-            if not flags_dead:
-                index = 0
-            unit.count_index = index
-        start = unit.guest_rip
+            unit.count_index = formed.count_index
         code = out.code
         offsets, states = out.mark_offsets, out.mark_states
-        guilty = unit.page.guilty if not precise else None
-        special = CLASS | SETCC | PLAIN_STORE if guilty else CLASS | SETCC
-        number = 0
-        for _ in range(formed.rounds):
-            guest = copied = 0
-            shift = len(code)  # of what is copied next, from its guest offset
-            for instruction, traits in formed.instructions:
-                if number == index:
+        guilty = unit.page.guilty
+        page_offset = unit.guest_rip & 0xFFF
+        size = formed.size
+        for base in range(0, unit.length, formed.length):
+            copied, following = 0, base
+            for number, guest, instruction, traits in formed.specials:
+                number += base
+                at = len(code)
+                if copied < guest:
+                    offsets.append(at)
+                    states.append(copied << 16 | following << 8 | RUN)
                     code += data[copied:guest]
+                    at += guest - copied
                     copied = guest
-                    out.mark(guest, number)
-                    out.count(number, flags_dead)
-                    shift = len(code) - guest
-                offsets.append(guest + shift)
-                states.append(guest << 16 | number << 8)
-                length = instruction.len
-                if not traits & special and not instruction.is_ip_rel_memory_operand:
-                    guest += length
-                    number += 1
+                if traits == COUNT:
+                    if not base:
+                        offsets.append(at)
+                        states.append(guest << 16 | number << 8)
+                        out.count(number, formed.flags_dead)
+                    following = number
                     continue
-                code += data[copied:guest]
-                copied = guest + length
+                offsets.append(at)
+                states.append(guest << 16 | number << 8)
+                copied = guest + instruction.len
+                following = number + 1
                 raw = data[guest:copied]
                 kind = traits & CLASS
                 if kind:
                     _EMITTERS[kind](out, instruction, raw, guest, number)
-                elif guilty and traits & PLAIN_STORE and (start + guest & 0xFFF) in guilty:
+                elif traits & PLAIN_STORE and page_offset + guest in guilty:
                     out.exit(out.exit_site(units.STORE, instruction, raw, guest, number))
                 elif traits & SETCC and setcc(out, instruction, raw, guest, number):
                     pass
-                elif instruction.is_ip_rel_memory_operand:
+                elif traits & RIP_RELATIVE:
                     rip_relative(out, instruction, raw, guest, number)
                 else:
                     code += raw
-                guest = copied
-                number += 1
-                shift = len(code) - guest
-            code += data[copied:guest]
-        unit.guest_bytes = data[:guest]
-        if traits & CLASS not in (ENDS_PRECISE if precise else ENDS):
-            out.mark(guest, number)
-            out.edge(b"\xe9", start + guest & MASK64, number)
+            if copied < size:
+                offsets.append(len(code))
+                states.append(copied << 16 | following << 8 | RUN)
+                code += data[copied:size]
+        unit.guest_bytes = data[:size]
+        if formed.open_end:
+            out.mark(size, unit.length)
+            out.edge(b"\xe9", unit.guest_rip + size & MASK64, unit.length)

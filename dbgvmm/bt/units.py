@@ -8,9 +8,10 @@ mmu/windows.py). So a chain between two TUs needs no check: if the target's page
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from iced_x86 import Instruction
+from iced_x86 import Decoder, Instruction
 
 # What a person wants to see as the kind of an exit site.
 EDGE: Final = 0
@@ -85,13 +86,13 @@ class Mark(NamedTuple):
     fix: int
 
 
+RUN: Final = 0x80
+"""In the place of `fix` in a mark's state: copied instructions begin here, and have no marks of their own."""
+
+
 def mark_state(guest_offset: int, retired: int, fix: int = FIX_NONE) -> int:
     """All of a mark but its address, in one number: units keep their marks so, for few are ever looked at."""
     return guest_offset << 16 | retired << 8 | fix
-
-
-def _mark(tc_offset: int, state: int) -> Mark:
-    return Mark(tc_offset, state >> 16, state >> 8 & 0xFF, state & 0xFF)
 
 
 class TranslationUnit:
@@ -130,12 +131,43 @@ class TranslationUnit:
     @property
     def marks(self) -> list[Mark]:
         """All marks, in the order of their TC addresses."""
-        return list(map(_mark, self.mark_offsets, self.mark_states))
+        return list(self._marks_from(0))
 
     def mark_at(self, tc_rip: int) -> Mark:
         """The guest state that TC address `tc_rip` stands for."""
-        at = bisect_right(self.mark_offsets, tc_rip - self.tc_start) - 1
-        return _mark(self.mark_offsets[at], self.mark_states[at])
+        offset = tc_rip - self.tc_start
+        return self._marks_until(bisect_right(self.mark_offsets, offset) - 1, offset + 1)[-1]
+
+    def mark_behind(self, tc_rip: int) -> Mark | None:
+        """The first mark behind TC address `tc_rip` that stands for a later guest instruction."""
+        offset = tc_rip - self.tc_start
+        guest = self.mark_at(tc_rip).guest_offset
+        marks = self._marks_from(bisect_right(self.mark_offsets, offset) - 1)
+        return next((mark for mark in marks if mark.tc_offset > offset and mark.guest_offset > guest), None)
+
+    def _marks_from(self, first: int) -> Iterator[Mark]:
+        offsets = self.mark_offsets
+        for at in range(first, len(offsets)):
+            yield from self._marks_until(at, offsets[at + 1] if at + 1 < len(offsets) else self.tc_end - self.tc_start)
+
+    def _marks_until(self, at: int, end: int) -> list[Mark]:
+        """The mark number `at`; if it begins a run, also those of the copied instructions that start before TC offset `end`.
+
+        A run's instructions are as long in the TC as in the guest.
+        """
+        tc_offset, state = self.mark_offsets[at], self.mark_states[at]
+        guest, retired, fix = state >> 16, state >> 8 & 0xFF, state & 0xFF
+        if fix != RUN:
+            return [Mark(tc_offset, guest, retired, fix)]
+        marks = []
+        shift = tc_offset - guest
+        decoder = Decoder(64, self.guest_bytes, ip=0)
+        decoder.position = decoder.ip = guest
+        while decoder.position + shift < end:
+            marks.append(Mark(decoder.position + shift, decoder.position, retired, FIX_NONE))
+            decoder.decode()
+            retired += 1
+        return marks
 
     def __repr__(self) -> str:
         return f"TU({self.guest_rip:#x}, {self.length} insns, TC {self.tc_start:#x}..{self.tc_end:#x})"
