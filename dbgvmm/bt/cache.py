@@ -11,20 +11,19 @@ from typing import Final
 
 from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.forming import MAX_UNIT
+from dbgvmm.bt.lookup import LookupTables
 from dbgvmm.bt.tcdata import TcData
+from dbgvmm.bt.thunks import make_thunk
 from dbgvmm.bt.translator import Translator
 from dbgvmm.bt.units import LOOKUP_MISS, CodePage, Edge, Site, TcPage, TranslationUnit
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.layout import (
-    KERNEL_LOOKUP_VA,
     MASK64,
-    MONITOR_PA,
     PAGE_SHIFT,
     PAGE_SIZE,
     TC_OFFSET,
     TC_SIZE,
     TC_VA,
-    USER_LOOKUP_VA,
 )
 from dbgvmm.mmu.mmu import ShadowMmu
 
@@ -35,6 +34,13 @@ STEP_PAGES: Final = 16
 """TC pages for the stepper's copies of single instructions."""
 ROOM: Final = 256
 """Bytes that must be free in a TC page before a unit is started there."""
+
+
+_THUNK_ROOM: Final = 64
+_LONGEST: Final = 15 * MAX_UNIT
+"""Bytes that a unit's instructions can have."""
+_MISS: Final = TC_VA, TC_VA + PAGE_SIZE
+"""The miss exits of the kernel's and the user's lookup table."""
 
 
 class CacheFull(Exception):
@@ -59,13 +65,12 @@ class TranslationCache:
         self.sites: dict[int, Site] = {}
         self.kernel_entries: dict[int, int] = {}
         self.user_entries: dict[int, int] = {}
-        self.lookup_frames: dict[int, bool] = {}
+        self.lookup = LookupTables(engine.frames, mmu.monitor, _MISS)
         self.units_made = 0
         self.units_dead = 0
         self.chains = 0
         self.unchained = 0
         self.flushes = 0
-        self.lookup_fills = 0
         self._next_global = 0
         self._next_local = 0
         self._start()
@@ -74,16 +79,15 @@ class TranslationCache:
         """Begin with an empty TC: page 0 is the kernel's miss exit, page 1 the user's."""
         self._next_global = FIRST_STEP_PAGE + STEP_PAGES
         self._next_local = FIRST_LOCAL
-        self.miss = [TC_VA, TC_VA + PAGE_SIZE]
         for index, user in ((0, False), (1, True)):
             owner = CodePage(0, (), user, True)
             page = TcPage(index, owner)
             owner.tc_pages.append(page)
             self.tc_pages[index] = page
-            self._write(self.miss[index], EXIT)
+            self._write(_MISS[index], EXIT)
             unit = TranslationUnit(0, owner)
-            unit.tc_page, unit.tc_start, unit.tc_end = page, self.miss[index], self.miss[index] + len(EXIT)
-            self.sites[self.miss[index] + len(EXIT)] = Site(LOOKUP_MISS, unit, 0)
+            unit.tc_page, unit.tc_start, unit.tc_end = page, _MISS[index], _MISS[index] + len(EXIT)
+            self.sites[_MISS[index] + len(EXIT)] = Site(LOOKUP_MISS, unit, 0)
         for index in range(FIRST_STEP_PAGE, FIRST_STEP_PAGE + STEP_PAGES):
             self.tc_pages[index] = TcPage(index, CodePage(0, (), True, True))
 
@@ -139,7 +143,7 @@ class TranslationCache:
         frame = page.pages[0][1] << PAGE_SHIFT
         if frame >= ram.size:
             return b"\xff" * 16
-        data = bytes(ram.bytes[frame + offset : frame + PAGE_SIZE])
+        data = bytes(ram.bytes[frame + offset : frame + min(offset + _LONGEST, PAGE_SIZE)])
         if len(page.pages) > 1:
             frame = page.pages[1][1] << PAGE_SHIFT
             data += bytes(ram.bytes[frame : frame + 15]) if frame < ram.size else b"\xff" * 15
@@ -147,7 +151,16 @@ class TranslationCache:
 
     def find(self, rip: int, user: bool) -> TranslationUnit:
         """The unit that begins at `rip`, translated now if need be. Raises GuestFault as a fetch would."""
-        page = self.code_page(rip, user)
+        return self._find_on(self.code_page(rip, user), rip, user)
+
+    def find_from(self, source: TranslationUnit, rip: int) -> TranslationUnit:
+        """The same for a running unit that branches to `rip`: the page that it runs from itself needs no walk."""
+        page = source.page
+        if rip >> 12 != page.va >> 12 or len(page.pages) > 1 or not source.live:
+            page = self.code_page(rip, page.user)
+        return self._find_on(page, rip, page.user)
+
+    def _find_on(self, page: CodePage, rip: int, user: bool) -> TranslationUnit:
         unit = page.units.get(rip & 0xFFF)
         if unit is None:
             unit = self._make(page, rip, user)
@@ -163,10 +176,10 @@ class TranslationCache:
             unit = self._make(page, rip, user, precise=length)
         return unit
 
-    def _make(self, page: CodePage, rip: int, user: bool, *, precise: int = 0, indirect: bool = False) -> TranslationUnit:
+    def _make(self, page: CodePage, rip: int, user: bool, *, precise: int = 0) -> TranslationUnit:
         unit = TranslationUnit(rip, page)
         data = self._guest_bytes(page, rip)
-        placed = self._place(unit, page, data, precise, indirect)
+        placed = self._place(unit, page, data, precise)
         if not placed:
             page = self._crossing_page(rip, user, page)
             existing = page.precise.get((rip & 0xFFF, 1)) if precise else page.units.get(rip & 0xFFF)
@@ -174,7 +187,7 @@ class TranslationCache:
                 return existing
             unit = TranslationUnit(rip, page)
             data = self._guest_bytes(page, rip)
-            self._place(unit, page, data, 1 if precise else 0, indirect, limit=1)
+            self._place(unit, page, data, 1 if precise else 0, limit=1)
             precise = min(precise, 1)
         if precise:
             page.precise[rip & 0xFFF, precise] = unit
@@ -186,7 +199,7 @@ class TranslationCache:
         return unit
 
     def _place(
-        self, unit: TranslationUnit, page: CodePage, data: bytes, precise: int, indirect: bool, limit: int = MAX_UNIT
+        self, unit: TranslationUnit, page: CodePage, data: bytes, precise: int, limit: int = MAX_UNIT
     ) -> bool:
         """Translate into the code page's current TC page, or into a new one. False: the instruction crosses."""
         if not page.tc_pages or page.fill + ROOM > PAGE_SIZE:
@@ -195,7 +208,7 @@ class TranslationCache:
             tc_page = page.tc_pages[-1]
             at = TC_VA + tc_page.index * PAGE_SIZE + page.fill
             code, sites = self.translator.translate(
-                unit, data, at, limit=precise or limit, precise=bool(precise), indirect=indirect,
+                unit, data, at, limit=precise or limit, precise=bool(precise),
                 breakpoints=self.breakpoints,
             )
             if not unit.length:
@@ -206,16 +219,20 @@ class TranslationCache:
                 if edge.target is not None:
                     edge.target.incoming.remove(edge)
             self._new_tc_page(page)
-        self._write(at, code)
-        page.fill = page.fill + len(code) + 15 & ~15
+        self._put(unit, tc_page, at, code)
+        unit.sites = [site.count for site in sites]
+        self.sites.update(zip(unit.sites, sites, strict=True))
+        return True
+
+    def _put(self, unit: TranslationUnit, tc_page: TcPage, at: int, code: bytes | bytearray) -> None:
+        """A unit's or a thunk's code into its TC page."""
+        start = TC_OFFSET + at - TC_VA
+        size = len(code)
+        self._bytes[start : start + size] = code
+        tc_page.owner.fill += size + 15 & ~15
         tc_page.starts.append(at)
         tc_page.units.append(unit)
         unit.tc_page = tc_page
-        registry = self.sites
-        for site in sites:
-            registry[site.count] = site
-            unit.sites.append(site.count)
-        return True
 
     def _new_tc_page(self, page: CodePage) -> None:
         if page.is_global:
@@ -270,55 +287,18 @@ class TranslationCache:
         """Where a lookup may jump to: made when first needed."""
         if not unit.indirect_entry:
             page = unit.page
+            if not page.tc_pages or page.fill + _THUNK_ROOM > PAGE_SIZE:
+                self._new_tc_page(page)
+            tc_page = page.tc_pages[-1]
+            at = TC_VA + (tc_page.index << 12) + page.fill
             thunk = TranslationUnit(unit.guest_rip, page)
-            self._place_thunk(thunk, unit)
+            self._put(thunk, tc_page, at, make_thunk(thunk, at, unit.entry))
+            unit.indirect_entry = at
         return unit.indirect_entry
-
-    def _place_thunk(self, thunk: TranslationUnit, unit: TranslationUnit) -> None:
-        page = unit.page
-        if not page.tc_pages or page.fill + 64 > PAGE_SIZE:
-            self._new_tc_page(page)
-        tc_page = page.tc_pages[-1]
-        at = TC_VA + tc_page.index * PAGE_SIZE + page.fill
-        code = self.translator.thunk(thunk, at, unit.entry)
-        self._write(at, code)
-        page.fill = page.fill + len(code) + 15 & ~15
-        tc_page.starts.append(at)
-        tc_page.units.append(thunk)
-        thunk.tc_page = tc_page
-        unit.indirect_entry = at
-
-    # -- the lookup tables
 
     def fill_lookup(self, unit: TranslationUnit) -> None:
         """Make indirect branches to the unit's guest address find it."""
-        user = unit.page.user
-        slot = ((USER_LOOKUP_VA if user else KERNEL_LOOKUP_VA) + 8 * unit.guest_rip) & MASK64
-        frame = self.lookup_page(slot)
-        self._words[(frame - MONITOR_PA + (slot & 0xFFF)) >> 3] = self.indirect_entry(unit)
-        self.lookup_fills += 1
-
-    def lookup_page(self, slot: int) -> int:
-        """The monitor frame behind a slot's page, all its slots leading to the miss exit when it is new."""
-        frame = self.mmu.monitor.map_lookup_page(slot)
-        if frame not in self.lookup_frames:
-            user = slot >= USER_LOOKUP_VA - (1 << 50)
-            self.lookup_frames[frame] = user
-            self._empty_lookup(frame, user)
-        return frame
-
-    def _empty_lookup(self, frame: int, user: bool) -> None:
-        at = frame - MONITOR_PA
-        self._bytes[at : at + PAGE_SIZE] = self.miss[user].to_bytes(8, "little") * 512
-
-    def _forget_slot(self, unit: TranslationUnit) -> None:
-        if not unit.indirect_entry:
-            return
-        user = unit.page.user
-        slot = ((USER_LOOKUP_VA if user else KERNEL_LOOKUP_VA) + 8 * unit.guest_rip) & MASK64
-        at = (self.lookup_page(slot) - MONITOR_PA + (slot & 0xFFF)) >> 3
-        if self._words[at] == unit.indirect_entry:
-            self._words[at] = self.miss[user]
+        self.lookup.fill(unit.guest_rip, unit.page.user, self.indirect_entry(unit))
 
     # -- dying
 
@@ -337,8 +317,9 @@ class TranslationCache:
             if edge.target is not None and edge.target is not unit:
                 edge.target.incoming.remove(edge)
             edge.target = None
-        self._forget_slot(unit)
         page = unit.page
+        if unit.indirect_entry:
+            self.lookup.forget(unit.guest_rip, page.user, unit.indirect_entry)
         entries = self.user_entries if page.user else self.kernel_entries
         if entries.get(unit.guest_rip) == unit.entry:
             del entries[unit.guest_rip]
@@ -391,8 +372,7 @@ class TranslationCache:
             self.mmu.unprotect_code(frame)
         for table in (self.code_pages, self.by_frame, self.tc_pages, self.sites, self.kernel_entries, self.user_entries):
             table.clear()
-        for frame, user in self.lookup_frames.items():
-            self._empty_lookup(frame, user)
+        self.lookup.clear()
         self._start()
         self.engine.forget_all_code()
 
@@ -415,8 +395,8 @@ class TranslationCache:
             "unchained": self.unchained,
             "tc_flushes": self.flushes,
             "tc_bytes": (self._next_global + self._next_local - FIRST_LOCAL) * PAGE_SIZE,
-            "lookup_fills": self.lookup_fills,
-            "lookup_pages": len(self.lookup_frames),
+            "lookup_fills": self.lookup.fills,
+            "lookup_pages": len(self.lookup),
         }
 
 

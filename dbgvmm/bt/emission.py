@@ -104,15 +104,6 @@ class Emission:
         self.mark_offsets.append(len(self.code))
         self.mark_states.append(mark_state(guest_offset, retired, fix))
 
-    def indirect_prefix(self) -> None:
-        """What a lookup arrives at: RAX and RCX were spilled by the jump."""
-        self.unit.indirect_entry = self.at
-        self.mark(0, 0, units.FIX_RAX | units.FIX_RCX)
-        self.data_ref(LOAD_RCX, tcdata.SPILL_RCX)
-        self.mark(0, 0, units.FIX_RAX)
-        self.data_ref(LOAD_RAX, tcdata.SPILL_RAX)
-        self.unit.entry = self.at + len(self.code)
-
     def count(self, index: int, flags_dead: bool) -> None:
         """Count the unit's instructions, in front of the one numbered `index`; leave if the budget does not cover them."""
         unit = self.unit

@@ -70,7 +70,7 @@ class FaultExits:
             return False
         target_rip = self._context.gpr[1]
         if is_canonical(target_rip) and is_lookup_slot(address):
-            self.cache.lookup_page(address)
+            self.cache.lookup.make_page(address)
             return True
         self.recovery.restore(unit, unit.mark_at(tc_rip))
         self._dispatcher.stepper.undo_branch(self.cpu.rip)

@@ -56,7 +56,6 @@ class SiteExits:
         assert isinstance(site, Edge)
         target_rip = site.guest_rip
         unit = site.unit
-        user = unit.page.user
         if not site.linkable:
             self._signed[0] -= site.retired
             self._dispatcher.resume_at(target_rip)
@@ -66,7 +65,7 @@ class SiteExits:
             return
         try:
             start = perf_counter()
-            target = self.cache.find(target_rip, user)
+            target = self.cache.find_from(unit, target_rip)
             self.ledger.seconds_translating += perf_counter() - start
         except (GuestFault, CacheFull):
             self._dispatcher.resume_at(target_rip)

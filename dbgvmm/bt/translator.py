@@ -22,7 +22,7 @@ from dbgvmm.bt import classify as cls
 from dbgvmm.bt import emit_branches as branches
 from dbgvmm.bt import emit_sensitive as sensitive
 from dbgvmm.bt import units
-from dbgvmm.bt.emission import I32, Emission, TscScale
+from dbgvmm.bt.emission import Emission, TscScale
 from dbgvmm.bt.emit_operands import emit_wide_exchange, rip_relative, setcc
 from dbgvmm.bt.forming import CLASS, COUNT, MAX_UNIT, PLAIN_STORE, RIP_RELATIVE, SETCC, Formed, Former
 from dbgvmm.bt.units import RUN, Site, TranslationUnit
@@ -69,7 +69,6 @@ class Translator:
         *,
         limit: int = MAX_UNIT,
         precise: bool = False,
-        indirect: bool = False,
         breakpoints: Collection[int] = (),
     ) -> tuple[bytearray, list[Site]]:
         """Translate `data` (guest bytes from the unit's guest_rip to the end of what may be read) for TC address `at`.
@@ -86,18 +85,8 @@ class Translator:
             return bytearray(), []
         self.instructions += length
         out = Emission(unit, at, precise, not precise, self.tsc, self._info)
-        if indirect:
-            out.indirect_prefix()
         self._body(out, formed, data)
         return out.finish()
-
-    def thunk(self, unit: TranslationUnit, at: int, entry: int) -> bytearray:
-        """The indirect entry of a unit that was made without one: reload RAX and RCX, jump to it."""
-        out = Emission(unit, at, False, False, self.tsc, self._info)
-        out.indirect_prefix()
-        out.mark(0, 0)
-        out.code += b"\xe9" + I32.pack(entry - at - len(out.code) - 5)
-        return out.finish()[0]
 
     @staticmethod
     def _body(out: Emission, formed: Formed, data: bytes) -> None:

@@ -179,7 +179,7 @@ def info_tc(session: Session) -> Facts:
         ("code", f"{guest:,} guest bytes became {translated:,}"),
         ("pages", f"{len(cache.code_pages):,} of guest code, {len(cache.tc_pages):,} of the TC"),
         ("chains", f"{cache.chains:,} made, {cache.unchained:,} undone"),
-        ("lookup", f"{cache.lookup_fills:,} fills, {len(cache.lookup_frames):,} pages"),
+        ("lookup", f"{cache.lookup.fills:,} fills, {len(cache.lookup):,} pages"),
         ("flushes", f"{cache.flushes:,}"),
         ("exit sites", ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common()) or "none"),
     ]
