@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from iced_x86 import Instruction, MemorySizeExt, OpKind
-
 from dbgvmm.bt.cache import TranslationCache
 from dbgvmm.bt.operands import Operands
-from dbgvmm.bt.stores import PLAIN_STORES
+from dbgvmm.bt.stores import StoreSite
 from dbgvmm.bt.units import Mark, Site, TranslationUnit
 from dbgvmm.mmu.access import USER, WRITE
 from dbgvmm.mmu.linear import GuestMemory
@@ -56,15 +54,13 @@ class Adaptation:
 
     def carry_out(self, site: Site) -> None:
         """Do the guilty store. Raises GuestFault with nothing changed."""
-        instruction = site.instruction
-        assert instruction is not None
+        assert isinstance(site, StoreSite)
         operands = self._operands
-        address = operands.linear(instruction)
-        size = MemorySizeExt.size(instruction.memory_size)
+        address = site.address(operands)
         user = operands.cpu.cpl == 3
         gpa = self._memory.physical(address, WRITE | USER if user else WRITE)
         traced = gpa >> 12 in self._mmu.traces.kinds
-        self._store(instruction, address, size, user)
+        self._memory.write_int(address, site.value(operands), site.size, user)
         self.adapted_stores += 1
         page = site.unit.page
         offset = site.guest_rip & 0xFFF
@@ -78,17 +74,3 @@ class Adaptation:
             page.accused.pop(offset, None)
             self.acquitted += 1
             self._remake(site.unit, offset)
-
-    def _store(self, instruction: Instruction, address: int, size: int, user: bool) -> None:
-        operands, memory = self._operands, self._memory
-        if instruction.op1_kind == OpKind.REGISTER:
-            value = operands.register(instruction.op1_register)
-        else:
-            value = instruction.immediate(1)
-        data = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
-        memory.write(address, data, user)
-
-    @staticmethod
-    def can_adapt(instruction: Instruction) -> bool:
-        """Whether the monitor can do this store itself."""
-        return instruction.code in PLAIN_STORES

@@ -119,7 +119,7 @@ class TranslationCache:
     def _new_code_page(
         self, key: tuple[object, ...], va: int, pages: tuple[tuple[int, int], ...], user: bool, is_global: bool
     ) -> CodePage:
-        page = CodePage(va, pages, user, is_global)
+        page = CodePage(va, pages, user, is_global, key)
         self.code_pages[key] = page
         for _, frame in pages:
             self.by_frame.setdefault(frame, []).append(page)
@@ -358,7 +358,7 @@ class TranslationCache:
                 self.kill(unit, why)
             for tc_page in page.tc_pages:
                 self.mmu.close_windows_of(tc_page.index)
-            self.code_pages = {key: value for key, value in self.code_pages.items() if value is not page}
+            del self.code_pages[page.key]
             for _, other in page.pages:
                 if other != frame and page in self.by_frame.get(other, []):
                     self.by_frame[other].remove(page)

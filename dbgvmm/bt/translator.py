@@ -21,10 +21,10 @@ from iced_x86 import InstructionInfoFactory
 from dbgvmm.bt import classify as cls
 from dbgvmm.bt import emit_branches as branches
 from dbgvmm.bt import emit_sensitive as sensitive
-from dbgvmm.bt import units
 from dbgvmm.bt.emission import Emission, TscScale
 from dbgvmm.bt.emit_operands import emit_wide_exchange, rip_relative, setcc
 from dbgvmm.bt.forming import CLASS, COUNT, MAX_UNIT, PLAIN_STORE, RIP_RELATIVE, SETCC, Formed, Former
+from dbgvmm.bt.stores import StoreSite
 from dbgvmm.bt.units import RUN, Site, TranslationUnit
 from dbgvmm.hardware.layout import MASK64
 
@@ -128,7 +128,7 @@ class Translator:
                 if kind:
                     _EMITTERS[kind](out, instruction, raw, guest, number)
                 elif traits & PLAIN_STORE and page_offset + guest in guilty:
-                    out.exit(out.exit_site(units.STORE, instruction, raw, guest, number))
+                    out.exit(StoreSite(unit, unit.guest_rip + guest & MASK64, instruction, number))
                 elif traits & SETCC and setcc(out, instruction, raw, guest, number):
                     pass
                 elif traits & RIP_RELATIVE:

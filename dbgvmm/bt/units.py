@@ -34,11 +34,15 @@ FIX_SPILL: Final = 16
 class CodePage:
     """One guest page of code (or two, for a unit that crosses) under one mapping, and its translations."""
 
-    __slots__ = ("va", "pages", "user", "is_global", "units", "precise", "tc_pages", "fill", "writes", "code_map", "accused",
-                 "guilty")
+    __slots__ = ("va", "pages", "user", "is_global", "key", "units", "precise", "tc_pages", "fill", "writes", "code_map",
+                 "accused", "guilty")
 
-    def __init__(self, va: int, pages: tuple[tuple[int, int], ...], user: bool, is_global: bool) -> None:
+    def __init__(
+        self, va: int, pages: tuple[tuple[int, int], ...], user: bool, is_global: bool, key: tuple[object, ...] = ()
+    ) -> None:
         self.va = va
+        self.key = key
+        """What the cache knows it by."""
         self.pages = pages
         self.user = user
         self.is_global = is_global
@@ -157,8 +161,8 @@ class TranslationUnit:
         """
         tc_offset, state = self.mark_offsets[at], self.mark_states[at]
         guest, retired, fix = state >> 16, state >> 8 & 0xFF, state & 0xFF
-        if fix != RUN:
-            return [Mark(tc_offset, guest, retired, fix)]
+        if fix != RUN or end == tc_offset + 1:
+            return [Mark(tc_offset, guest, retired, fix & ~RUN)]
         marks = []
         shift = tc_offset - guest
         decoder = Decoder(64, self.guest_bytes, ip=0)

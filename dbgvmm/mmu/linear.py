@@ -137,7 +137,8 @@ class GuestMemory:
                 self._device_write(gpa, part)
             at += size
 
-    def _write_int(self, va: int, value: int, size: int, user: bool) -> None:
+    def write_int(self, va: int, value: int, size: int, user: bool) -> None:
+        """Store `size` (1, 2, 4, 8) bytes of a value that has no more."""
         if va & PAGE_OFFSET_MASK <= PAGE_SIZE - size and self.on_access is None:
             gpa = self.physical(va, WRITE | USER if user else WRITE)
             if gpa < self._size:
@@ -149,19 +150,19 @@ class GuestMemory:
 
     def write_u8(self, va: int, value: int, user: bool) -> None:
         """Store one byte."""
-        self._write_int(va, value & 0xFF, 1, user)
+        self.write_int(va, value & 0xFF, 1, user)
 
     def write_u16(self, va: int, value: int, user: bool) -> None:
         """Store two bytes, little-endian."""
-        self._write_int(va, value & 0xFFFF, 2, user)
+        self.write_int(va, value & 0xFFFF, 2, user)
 
     def write_u32(self, va: int, value: int, user: bool) -> None:
         """Store four bytes, little-endian."""
-        self._write_int(va, value & 0xFFFF_FFFF, 4, user)
+        self.write_int(va, value & 0xFFFF_FFFF, 4, user)
 
     def write_u64(self, va: int, value: int, user: bool) -> None:
         """Store eight bytes, little-endian."""
-        self._write_int(va, value & MASK64, 8, user)
+        self.write_int(va, value & MASK64, 8, user)
 
     # -- MMIO, in naturally aligned accesses as a bus would carry them
 

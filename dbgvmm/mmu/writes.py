@@ -77,6 +77,8 @@ class GuestWrites:
             if kinds & CODE:
                 self.code_writes += 1
                 self.on_code_write(gpa, 8)
+        elif gpa & PAGE_SIZE - 1 <= PAGE_SIZE - size and kinds:
+            self._write_in_page(gpa, (value & _MASKS[size]).to_bytes(size, "little"))
         else:
             self.write(gpa, (value & _MASKS[size]).to_bytes(size, "little"))
 
@@ -84,7 +86,8 @@ class GuestWrites:
         """Store `data` at a RAM address; it may cross pages. Raises IndexError outside RAM, with nothing written."""
         end = gpa + len(data)
         kinds = self._kinds
-        if not any(frame in kinds for frame in range(gpa >> 12, (end - 1 >> 12) + 1)):
+        first, last = gpa >> 12, end - 1 >> 12
+        if not (first in kinds if first == last else any(frame in kinds for frame in range(first, last + 1))):
             self._ram.write(gpa, data)
             return
         if end > self._ram.size:
