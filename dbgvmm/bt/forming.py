@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from iced_x86 import Decoder, DecoderError, Instruction, Mnemonic, OpKind
+from iced_x86 import Decoder, DecoderError, Instruction, Mnemonic, OpCodeOperandKind, OpKind
 
 from dbgvmm.bt import classify as cls
 from dbgvmm.bt.classify import Classifier
@@ -32,7 +32,7 @@ PLAIN_STORE: Final = 1 << 10
 """Traits of an instruction: its class (classify.py), and whether it overwrites all flags, is a SETcc, is a store that may
 be found guilty (adaptation.py)."""
 RIP_RELATIVE: Final = 1 << 11
-"""It has an operand relative to RIP."""
+"""Of an opcode: with a ModRM operand that may be relative to RIP. Of a special: it is."""
 COUNT: Final = 1 << 12
 """In front of the instruction, the unit counts itself."""
 _CALLOUTS_WHEN_PRECISE: Final = frozenset((cls.POPF, cls.RDTSC))
@@ -40,6 +40,10 @@ ENDS: Final = frozenset(range(CLASS)) - cls.STRAIGHT
 """Classes that end a unit (JCC perhaps), and those that end a precise one."""
 ENDS_PRECISE: Final = ENDS | _CALLOUTS_WHEN_PRECISE
 _MEMORY: Final = OpKind.MEMORY
+_NEVER_RIP_RELATIVE: Final = frozenset(
+    kind for name, kind in vars(OpCodeOperandKind).items()
+    if isinstance(kind, int) and "MEM" not in name
+)  # fmt: skip
 _SETCC: Final = frozenset(
     getattr(Mnemonic, name) for name in "SETO SETNO SETB SETAE SETE SETNE SETBE SETA SETS SETNS SETP SETNP SETL SETGE SETLE "
     "SETG".split()
@@ -87,6 +91,9 @@ class Former:
             traits |= SETCC
         if code in PLAIN_STORES:
             traits |= PLAIN_STORE
+        opcode = instruction.op_code()
+        if any(opcode.op_kind(operand) not in _NEVER_RIP_RELATIVE for operand in range(opcode.op_count)):
+            traits |= RIP_RELATIVE
         self._traits[code] = traits
         return traits
 
@@ -103,6 +110,7 @@ class Former:
         mask = CLASS | SETCC | PLAIN_STORE if guilty else CLASS | SETCC
         specials: list[Special] = []
         number = branches = kind = 0
+        jcc, invalid = cls.JCC, cls.INVALID
         count_index = 0
         flags_dead = False
         seeks = not precise  # a place to count; it must come before any way out, or nothing would check the deadline
@@ -121,15 +129,15 @@ class Former:
                 flags_dead = True
                 seeks = False
             if traits & mask:
-                if traits & CLASS == cls.INVALID and decoder.last_error == DecoderError.NO_MORE_BYTES:
+                if traits & CLASS == invalid and decoder.last_error == DecoderError.NO_MORE_BYTES:
                     end = instruction.ip  # it crosses the page: a unit of its own
                     break
                 kind = traits & CLASS
-                if not kind and instruction.is_ip_rel_memory_operand:
-                    traits |= RIP_RELATIVE
+                if traits & RIP_RELATIVE and not instruction.is_ip_rel_memory_operand:
+                    traits ^= RIP_RELATIVE
                 specials.append((number, instruction.ip - start & MASK64, instruction, traits))
                 number += 1
-                if kind == cls.JCC:
+                if kind == jcc:
                     seeks = False
                     if not precise and number < limit and branches < MAX_SIDE_EXITS:
                         target = instruction.near_branch_target
@@ -139,8 +147,8 @@ class Former:
                 if kind in ends:
                     break
             else:
-                kind = cls.IDENT
-                if instruction.is_ip_rel_memory_operand:
+                kind = 0
+                if traits & RIP_RELATIVE and instruction.is_ip_rel_memory_operand:
                     specials.append((number, instruction.ip - start & MASK64, instruction, RIP_RELATIVE))
                 number += 1
             if number >= limit:

@@ -23,6 +23,7 @@ class LookupTables:
         self._words = frames.u64
         self._monitor = monitor
         self._miss = miss
+        self._empty_pages = [address.to_bytes(8, "little") * 512 for address in miss]
         self._pages: dict[int, int] = {}
         """Index of the first of a page's 512 words, by the page's number."""
         self.fills = 0
@@ -64,7 +65,7 @@ class LookupTables:
 
     def _clear(self, number: int, first: int) -> None:
         user = number >= USER_LOOKUP_VA - (1 << 50) >> 12
-        self._bytes[first << 3 : (first << 3) + PAGE_SIZE] = self._miss[user].to_bytes(8, "little") * 512
+        self._bytes[first << 3 : (first << 3) + PAGE_SIZE] = self._empty_pages[user]
 
 
 __all__ = ["LookupTables"]

@@ -67,7 +67,7 @@ class MonitorSpace:
     def __init__(self, engine: Engine, *, empty_slot: int = 0) -> None:
         self._frames = engine.frames
         self._q = engine.frames.u64
-        self.empty_slot = empty_slot
+        self._empty_page = memoryview(array("Q", (empty_slot,)) * 512)
         self.lookup_pages: dict[int, MonitorPhysical] = {}
         self._data_table = self._new_table()
         self._set(self._data_table, DATA_VA >> 12 & 511, MONITOR_PA + DATA_OFFSET | _KERNEL_DATA)
@@ -159,4 +159,4 @@ class MonitorSpace:
 
     def _fill(self, page: MonitorPhysical) -> None:
         base = self._frames.index(page)
-        self._q[base : base + 512] = memoryview(array("Q", (self.empty_slot,)) * 512)
+        self._q[base : base + 512] = self._empty_page

@@ -131,7 +131,7 @@ def test_every_mark_is_an_instruction_boundary_and_they_are_in_order(translated:
     boundaries = {instruction.ip for instruction in instructions} | {len(unit.guest_bytes)}
     assert {mark.guest_offset for mark in unit.marks} <= boundaries
     offsets = [mark.tc_offset for mark in unit.marks]
-    assert offsets == sorted(offsets) == unit.mark_offsets
+    assert offsets == sorted(offsets)
     for mark in unit.marks:
         ahead = [instruction.ip for instruction in instructions if instruction.ip < mark.guest_offset]
         assert mark.retired == len(ahead)
@@ -143,6 +143,26 @@ def test_a_mark_holds_up_to_the_next_one(translated: Translated) -> None:
     for mark, following in pairwise(unit.marks):
         if following.tc_offset > mark.tc_offset:
             assert unit.mark_at(unit.tc_start + following.tc_offset - 1).guest_offset == mark.guest_offset
+
+
+def test_each_copied_instruction_has_a_mark_of_its_own(translated: Translated) -> None:
+    program = run(translated, "48 8b 06 66 90 0f b6 c8 90 48 89 03")
+    unit = units(translated)[second(program)]
+    copied = [mark for mark in unit.marks if mark.retired < unit.length and not mark.fix and mark.guest_offset]
+    assert [mark.guest_offset for mark in copied] == [3, 5, 8, 9]
+    for mark, length in zip(copied, (2, 3, 1, 3), strict=True):
+        at = unit.tc_start + mark.tc_offset
+        assert tc_bytes(translated, unit)[mark.tc_offset :].startswith(unit.guest_bytes[mark.guest_offset :][:length])
+        assert all(unit.mark_at(at + byte) == mark for byte in range(length))
+
+
+def test_the_mark_behind_an_instruction_is_that_of_the_next_one(translated: Translated) -> None:
+    program = run(translated, "48 89 03 48 89 43 08 48 89 43 10")
+    unit = units(translated)[second(program)]
+    first, following = (next(mark for mark in unit.marks if mark.guest_offset == offset) for offset in (3, 7))
+    assert unit.mark_behind(unit.tc_start + first.tc_offset) == following
+    assert unit.mark_behind(unit.tc_start + first.tc_offset + 2) == following
+    assert unit.mark_behind(unit.tc_start + following.tc_offset).guest_offset == 11
 
 
 # -- chains
