@@ -10,10 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dbgvmm import Machine, MachineConfig
 from dbgvmm.commands import CommandTable, Session, command_table
 from dbgvmm.debug.symbols import load_symbols
+
+# Nothing in a test run is random: `pytest --hypothesis-profile=search` looks for what the fixed examples do not find.
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.register_profile("search", max_examples=5000, deadline=None)
+settings.load_profile("fixed")
 
 GUESTS = Path(__file__).parent.parent / "guests"
 MEMORY = 32 << 20

@@ -227,6 +227,8 @@ class Counter8254:
                 edges = (s.start, s.start + s.period)
             case _:
                 edges = (s.start + s.period, s.start + s.period + 1)
+                if not s.held_out:  # it was loaded during the strobe, which ends with that
+                    edges = (s.start, *edges)
         return next((edge for edge in edges if edge > tick), None)
 
     def state(self) -> CounterState:

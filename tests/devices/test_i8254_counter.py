@@ -205,6 +205,7 @@ def test_a_waiting_count_shows_as_null_count_until_the_period_ends() -> None:
 
 
 @example(2, 1, 0, (0, 3))
+@example(4, 1, 0, (0, 1))
 @given(
     st.integers(0, 5),
     st.integers(1, 12),
