@@ -12,12 +12,14 @@ from typing import Final
 from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.forming import MAX_UNIT
 from dbgvmm.bt.lookup import LookupTables
+from dbgvmm.bt.probes import Probe
 from dbgvmm.bt.tcdata import TcData
 from dbgvmm.bt.thunks import make_thunk
-from dbgvmm.bt.translator import Translator
+from dbgvmm.bt.translator import NO_PROBES, Translator
 from dbgvmm.bt.units import LOOKUP_MISS, CodePage, Edge, Site, TcPage, TranslationUnit
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.layout import (
+    END_OF_USER,
     MASK64,
     PAGE_SHIFT,
     PAGE_SIZE,
@@ -55,7 +57,14 @@ class TranslationCache:
         self.mmu = mmu
         self.data = data
         self.translator = Translator()
+        self.all_breakpoints: set[int] = set()
+        """Guest addresses at which the monitor may want to be asked."""
         self.breakpoints: set[int] = set()
+        """Those in front of which units end, and at which none begins."""
+        self.probes: dict[int, Probe] = {}
+        """The others: what runs in front of their instructions."""
+        self.user_breakpoints = False
+        """Whether one is where user code may be."""
         self.limit = min(pages, TC_PAGES)
         self._bytes = engine.frames.block.bytes
         self._words = engine.frames.u64
@@ -209,7 +218,8 @@ class TranslationCache:
             at = TC_VA + tc_page.index * PAGE_SIZE + page.fill
             code, sites = self.translator.translate(
                 unit, data, at, limit=precise or limit, precise=bool(precise),
-                breakpoints=self.breakpoints,
+                breakpoints=self.all_breakpoints if precise else self.breakpoints,
+                probes=NO_PROBES if precise else self.probes,
             )
             if not unit.length:
                 return False
@@ -376,12 +386,35 @@ class TranslationCache:
         self._start()
         self.engine.forget_all_code()
 
-    def retire_breakpoint(self, rip: int) -> None:
+    def set_breakpoint(self, rip: int, probe: Probe | None = None) -> None:
+        """Have the monitor asked whenever the guest arrives at `rip`; with a probe, when that says so."""
+        if rip in self.all_breakpoints and self.probes.get(rip) == probe:
+            return
+        self.all_breakpoints.add(rip)
+        self.user_breakpoints = self.user_breakpoints or rip < END_OF_USER
+        if probe is None:
+            self.breakpoints.add(rip)
+            self.probes.pop(rip, None)
+        else:
+            self.breakpoints.discard(rip)
+            self.probes[rip] = probe
+        self._retire_breakpoint(rip)
+
+    def clear_breakpoint(self, rip: int) -> None:
+        """No breakpoint at `rip` any more."""
+        for known in (self.all_breakpoints, self.breakpoints):
+            known.discard(rip)
+        self.probes.pop(rip, None)
+        if rip < END_OF_USER:
+            self.user_breakpoints = any(at < END_OF_USER for at in self.all_breakpoints)
+        self._retire_breakpoint(rip)
+
+    def _retire_breakpoint(self, rip: int) -> None:
         """A breakpoint at `rip` was set or removed: units that contain it must be made anew."""
         for page in list(self.code_pages.values()):
             if not any(va <= rip < va + PAGE_SIZE for va, _ in page.pages):
                 continue
-            for unit in list(page.units.values()):
+            for unit in [*page.units.values(), *page.precise.values()]:
                 if unit.guest_rip <= rip < unit.guest_rip + max(len(unit.guest_bytes), 1):
                     self.kill(unit, "breakpoint")
 

@@ -20,14 +20,13 @@ from dbgvmm.bt.tcdata import MARGIN
 from dbgvmm.cpu.bits import Vector
 from dbgvmm.cpu.faults import GuestFault
 from dbgvmm.hardware.engine import EngineError
-from dbgvmm.hardware.layout import is_canonical
+from dbgvmm.hardware.layout import END_OF_USER, is_canonical
 from dbgvmm.mmu.access import HIDDEN, TRACE
 from dbgvmm.mmu.linear import NotMapped
 
 if TYPE_CHECKING:
     from dbgvmm.bt.dispatcher import Dispatcher
 
-_END_OF_USER: Final = 0x0000_8000_0000_0000
 _RESERVE: Final = 512
 """Instructions before a deadline from which user code is translated: more than any block has."""
 _CALL_LENGTH: Final = 2
@@ -50,13 +49,15 @@ class DirectUser:
         self._block: tuple[int, ...] = ()
         self._call = False
         engine = dispatcher.engine
-        engine.watch_direct_code(self._on_block, self._on_call, _END_OF_USER)
+        engine.watch_direct_code(self._on_block, self._on_call, END_OF_USER)
         engine.on_interruption = self._on_interruption
 
     def wants(self, remaining: int) -> bool:
         """Whether the CPU's state is for direct execution, with so many instructions to the next deadline."""
         cpu = self._dispatcher.cpu
-        return cpu.cpl == 3 and remaining > _RESERVE and cpu.rip < _END_OF_USER
+        if self._dispatcher.cache.user_breakpoints:
+            return False  # nothing looks for them in code that runs in place
+        return cpu.cpl == 3 and remaining > _RESERVE and cpu.rip < END_OF_USER
 
     def enter(self) -> None:
         """Set the context to run the CPU's state in place."""

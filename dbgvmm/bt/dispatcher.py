@@ -262,7 +262,7 @@ class Dispatcher:
                 ):
                     self._interrupt()
                     continue
-                if cpu.rip in self.cache.breakpoints and not self.ignore_breakpoint:
+                if cpu.rip in self.cache.all_breakpoints and not self.ignore_breakpoint:
                     self.on_breakpoint(cpu.rip)
                     continue
                 if not cpu.in_64bit_code:

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.bt import units
+from dbgvmm.bt.probes import leave_at
 from dbgvmm.bt.trace_exits import TraceExits
 from dbgvmm.cpu.bits import Vector
 from dbgvmm.cpu.faults import GuestFault
@@ -45,6 +46,8 @@ class FaultExits:
         if error & _FETCH and TC_VA <= address < TC_VA + TC_SIZE:
             self._on_window_fault(rip)
             return
+        if self.cache.probes and self._in_probe(rip):
+            return
         if self._context.gpr[0] in _LOOKUP_BASES and self._on_lookup_fault(rip, address):
             return
         if is_canonical(address):
@@ -62,6 +65,14 @@ class FaultExits:
             self.ledger.seconds_trace_faults += perf_counter() - start
             return
         self._on_noncanonical(rip)
+
+    def _in_probe(self, tc_rip: int) -> bool:
+        """Whether a probe faulted. If so, it leaves."""
+        unit = self.cache.unit_at(tc_rip)
+        leave = leave_at(unit, tc_rip) if unit is not None else 0
+        if leave:
+            self._q[self._rip] = leave
+        return leave != 0
 
     def _on_lookup_fault(self, tc_rip: int, address: int) -> bool:
         """A fault of the jump through a lookup table: the slot's page is not there yet, or the target is no address."""
@@ -126,6 +137,8 @@ class FaultExits:
         rip = self._q[self._rip]
         if not TC_VA <= rip < TC_VA + TC_SIZE:
             raise EngineError(f"exception {vector} at {rip:#x}, outside the TC")
+        if self.cache.probes and self._in_probe(rip):
+            return
         self.recovery.recover(rip)
         one_round, self._dispatcher.one_round = self._dispatcher.one_round, False
         if vector == Vector.DB and (one_round or self._dispatcher.trap_after):

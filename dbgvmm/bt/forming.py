@@ -39,6 +39,8 @@ _CALLOUTS_WHEN_PRECISE: Final = frozenset((cls.POPF, cls.RDTSC))
 ENDS: Final = frozenset(range(CLASS)) - cls.STRAIGHT
 """Classes that end a unit (JCC perhaps), and those that end a precise one."""
 ENDS_PRECISE: Final = ENDS | _CALLOUTS_WHEN_PRECISE
+MAX_ATTENDED: Final = 12
+"""Instructions of a unit that come with code of their own (probes, guards), at most: all of it must fit into a TC page."""
 _MEMORY: Final = OpKind.MEMORY
 _NEVER_RIP_RELATIVE: Final = frozenset(
     kind for name, kind in vars(OpCodeOperandKind).items()
@@ -98,12 +100,14 @@ class Former:
         return traits
 
     def form(
-        self, start: int, data: bytes, limit: int, precise: bool, breakpoints: Collection[int], guilty: bool
+        self, start: int, data: bytes, limit: int, precise: bool, breakpoints: Collection[int], guilty: bool,
+        attended: Collection[int] = (),
     ) -> Formed:
         """The unit that begins at guest address `start`, where `data` lies. guilty: stores may be, so all are special.
 
         It has no instructions if the first one does not fit into `data`. A unit ends in front of a breakpoint that is
-        not its start. `precise` ones are not unrolled and have no count.
+        not its start. `precise` ones are not unrolled and have no count. attended: guest addresses of instructions that
+        are special whatever they are; there the guest's flags are left alone.
         """
         known = self._traits
         ends = ENDS_PRECISE if precise else ENDS
@@ -116,6 +120,7 @@ class Former:
         seeks = not precise  # a place to count; it must come before any way out, or nothing would check the deadline
         decoder = Decoder(64, data, ip=start)
         end = -1
+        looked_at = 0
         for instruction in decoder:
             traits = known.get(instruction.code)
             if traits is None:
@@ -123,12 +128,18 @@ class Former:
             if breakpoints and number and instruction.ip in breakpoints:
                 end = instruction.ip
                 break
-            if seeks and traits & KILLS_FLAGS and number < MARGIN and _takes_registers(instruction):
+            attend = bool(attended) and instruction.ip in attended
+            if attend:
+                if looked_at == MAX_ATTENDED:
+                    end = instruction.ip
+                    break
+                looked_at += 1
+            if seeks and traits & KILLS_FLAGS and number < MARGIN and not attend and _takes_registers(instruction):
                 specials.append((number, instruction.ip - start & MASK64, instruction, COUNT))
                 count_index = number
                 flags_dead = True
                 seeks = False
-            if traits & mask:
+            if traits & mask or attend:
                 if traits & CLASS == invalid and decoder.last_error == DecoderError.NO_MORE_BYTES:
                     end = instruction.ip  # it crosses the page: a unit of its own
                     break
@@ -157,7 +168,7 @@ class Former:
             return _NOTHING
         rounds = 1
         if not precise:
-            if limit == MAX_UNIT:
+            if limit == MAX_UNIT and not looked_at:
                 rounds = self._rounds(start, specials, number)
             if not flags_dead:
                 specials.insert(0, (0, 0, instruction, COUNT))

@@ -10,6 +10,7 @@ from iced_x86 import Instruction, Mnemonic
 
 from dbgvmm.bt.cache import CacheFull
 from dbgvmm.bt.callouts import SIMPLE
+from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.sync import IOPL
 from dbgvmm.bt.tcdata import INTERRUPT_WAITS, MARGIN, PENDING, SPILL_RAX, SPILL_RCX
 from dbgvmm.bt.units import Edge, Site
@@ -47,7 +48,7 @@ class SiteExits:
         """By the kind of a site (`units.EDGE`, ...)."""
         return (
             self._on_edge, self._on_callout, self._on_slice, self._on_lookup_miss, self._on_break, self._on_pending,
-            self._on_indirect, on_store, self._on_returned,
+            self._on_indirect, on_store, self._on_returned, self._on_probe,
         )  # fmt: skip
 
     def _on_edge(self, site: Site) -> None:
@@ -102,7 +103,7 @@ class SiteExits:
         unit = site.unit
         self.recovery.restore(unit, unit.mark_at(unit.resume_at))
         remaining = self._signed[0] + MARGIN
-        if self._dispatcher.stop_requested or remaining <= 0:
+        if self._dispatcher.stop_requested or remaining <= 0 or self.cpu.rip in self.cache.probes:
             self._dispatcher.resume()
         else:
             self._dispatcher.enter_precise(remaining)
@@ -149,6 +150,12 @@ class SiteExits:
 
     def _on_break(self, site: Site) -> None:
         self._dispatcher.resume_at(site.guest_rip)
+
+    def _on_probe(self, site: Site) -> None:
+        """A probe says that its breakpoint wants to be asked (it may just be unable to tell)."""
+        unit = site.unit
+        self.recovery.restore(unit, unit.mark_at(site.count - len(EXIT)))
+        self._dispatcher.resume()
 
     def _on_callout(self, site: Site) -> None:
         """A sensitive instruction."""

@@ -29,9 +29,18 @@ minus the descriptor, for CS and then for SS. All 0: not known, every IRETQ is a
 RETURN_SS: Final = 0x58
 ZERO: Final = 0x70
 """Stays 0: the descriptor of a null SS."""
+PROBE_RAX: Final = 0x80
+PROBE_RCX: Final = 0x88
+PROBE_RDX: Final = 0x90
+PROBE_RBX: Final = 0x98
+PROBE_FLAGS: Final = 0xA0
+"""What probes (probes.py) use: the guest's four registers, and its flags as LAHF and SETO AL leave them in AX."""
 USUAL_FLAGS_8: Final = 0x100
 USUAL_FLAGS_16: Final = 0x200
 """Tables of 256 bytes: 0 for the values of RFLAGS bits 15:8 and 23:16 that IRETQ in the TC may load."""
+PROBE_STACK: Final = 0x400
+"""Words for the values that a probe computes with, up to 0x800."""
+PROBE_STACK_WORDS: Final = 128
 _UNUSUAL: Final = 0x1B_7100
 """TF, IOPL, NT, RF, VM, VIF, VIP."""
 

@@ -14,7 +14,8 @@ The count: each unit subtracts its length from the budget once, at the first pla
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Final
 
 from iced_x86 import InstructionInfoFactory
 
@@ -24,6 +25,7 @@ from dbgvmm.bt import emit_sensitive as sensitive
 from dbgvmm.bt.emission import Emission, TscScale
 from dbgvmm.bt.emit_operands import emit_wide_exchange, rip_relative, setcc
 from dbgvmm.bt.forming import CLASS, COUNT, MAX_UNIT, PLAIN_STORE, RIP_RELATIVE, SETCC, Formed, Former
+from dbgvmm.bt.probes import Probe, emit_probe
 from dbgvmm.bt.stores import StoreSite
 from dbgvmm.bt.units import RUN, Site, TranslationUnit
 from dbgvmm.hardware.layout import MASK64
@@ -46,6 +48,8 @@ _EMITTERS = {
     cls.IRETQ: sensitive.emit_iretq,
     cls.WIDE_EXCHANGE: emit_wide_exchange,
 }
+
+NO_PROBES: Final[Mapping[int, Probe]] = {}
 
 
 class Translator:
@@ -70,26 +74,27 @@ class Translator:
         limit: int = MAX_UNIT,
         precise: bool = False,
         breakpoints: Collection[int] = (),
+        probes: Mapping[int, Probe] = NO_PROBES,
     ) -> tuple[bytearray, list[Site]]:
         """Translate `data` (guest bytes from the unit's guest_rip to the end of what may be read) for TC address `at`.
 
         Returns the TC bytes and the exit sites, and fills in the unit, whose edges lead to units of the same code page
         where there are some. `precise` units stop after exactly `limit` instructions and chain to nothing. The unit's
-        length is 0 if the first instruction does not fit into `data`.
+        length is 0 if the first instruction does not fit into `data`. probes: by guest address (not for precise units).
         """
         guilty = bool(unit.page.guilty) and not precise
-        formed = self._former.form(unit.guest_rip, data, limit, precise, breakpoints, guilty)
+        formed = self._former.form(unit.guest_rip, data, limit, precise, breakpoints, guilty, probes)
         length = formed.length
         unit.length = length * formed.rounds
         if not length:
             return bytearray(), []
         self.instructions += length
         out = Emission(unit, at, precise, not precise, self.tsc, self._info)
-        self._body(out, formed, data)
+        self._body(out, formed, data, probes)
         return out.finish()
 
     @staticmethod
-    def _body(out: Emission, formed: Formed, data: bytes) -> None:
+    def _body(out: Emission, formed: Formed, data: bytes, probes: Mapping[int, Probe]) -> None:
         unit = out.unit
         if out.precise:
             # The monitor counts these: they run once or rarely, and always to their end or to a fault.
@@ -119,6 +124,9 @@ class Translator:
                         out.count(number, formed.flags_dead)
                     following = number
                     continue
+                if probes and unit.guest_rip + guest in probes:
+                    emit_probe(out, probes[unit.guest_rip + guest], guest, number)
+                    at = len(code)
                 offsets.append(at)
                 states.append(guest << 16 | number << 8)
                 copied = guest + instruction.len

@@ -23,6 +23,7 @@ PENDING: Final = 5
 INDIRECT: Final = 6
 STORE: Final = 7
 RETURNED: Final = 8
+PROBE: Final = 9
 
 FIX_NONE: Final = 0
 FIX_RAX: Final = 1
@@ -110,6 +111,7 @@ class TranslationUnit:
     __slots__ = (
         "guest_rip", "guest_bytes", "length", "page", "tc_page", "tc_start", "entry", "indirect_entry", "tc_end",
         "count_index", "mark_offsets", "mark_states", "edges", "incoming", "sites", "live", "why_dead", "resume_at",
+        "probes",
     )
 
     def __init__(self, guest_rip: int, page: CodePage) -> None:
@@ -131,6 +133,8 @@ class TranslationUnit:
         self.sites: list[int] = []
         self.live = True
         self.why_dead = ""
+        self.probes: tuple[tuple[int, int], ...] = ()
+        """TC addresses from which to which a probe's body reaches; the second is also where it leaves to the monitor."""
 
     @property
     def marks(self) -> list[Mark]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from dbgvmm.bt.probes import Probe
 from dbgvmm.cpu.bits import MASK64
+from dbgvmm.debug.agent_compiler import compile_conditions
 from dbgvmm.debug.gdb_description import GDB_REGISTERS
 from dbgvmm.mmu.linear import NotMapped
 from gdbstub import BreakpointPrograms
@@ -68,6 +70,7 @@ class ProgrammedCondition:
     def __init__(self, agent: MachineAgent, programs: BreakpointPrograms) -> None:
         self._agent = agent
         self._programs = programs
+        self.probe: Probe | None = compile_conditions(programs.conditions) if programs.conditions else None
 
     def __call__(self) -> bool:
         """Whether to stop. An expression that cannot be evaluated stops, so that its user can see why."""

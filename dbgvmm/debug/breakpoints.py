@@ -1,16 +1,32 @@
 """Breakpoints: guest-virtual addresses in front of which translation ends. The guest's memory is never changed.
 
-A unit never contains a breakpoint, and none begins at one: so the dispatcher sees every arrival.
+A unit never contains a breakpoint, and none begins at one: so the dispatcher sees every arrival. Where all conditions of
+an address are compiled, they run in the translation instead, and the dispatcher sees the arrivals at which one may hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import or_
+from typing import Protocol, runtime_checkable
 
 from dbgvmm.bt.cache import TranslationCache
+from dbgvmm.bt.probes import Probe
 
 Condition = Callable[[], bool]
 """Asked with the guest in front of the breakpoint; False lets it go on, unnoticed but for the time that it takes."""
+
+
+@runtime_checkable
+class CompiledCondition(Protocol):
+    """A condition that may also be code for the translation."""
+
+    @property
+    def probe(self) -> Probe | None:
+        """Leaves whenever the condition may hold. None: the condition has to be asked each time."""
+
+    def __call__(self) -> bool: ...
 
 
 class Breakpoints:
@@ -25,11 +41,8 @@ class Breakpoints:
 
     def add(self, rip: int, condition: Condition | None = None) -> None:
         """Stop before the instruction at `rip`, in whatever address space."""
-        users = self._users.setdefault(rip, [])
-        users.append(condition)
-        if len(users) == 1:
-            self._cache.breakpoints.add(rip)
-            self._cache.retire_breakpoint(rip)
+        self._users.setdefault(rip, []).append(condition)
+        self._apply(rip)
 
     def remove(self, rip: int, condition: Condition | None = None) -> bool:
         """Take one breakpoint at `rip` with this condition away; False if there is none."""
@@ -37,16 +50,27 @@ class Breakpoints:
         if condition not in users:
             return False
         users.remove(condition)
-        if not users:
+        if users:
+            self._apply(rip)
+        else:
             del self._users[rip]
-            self._cache.breakpoints.discard(rip)
-            self._cache.retire_breakpoint(rip)
+            self._cache.clear_breakpoint(rip)
         return True
 
     def replace(self, rip: int, old: Condition | None, new: Condition | None) -> None:
         """Give a breakpoint that is there another condition. Raises ValueError if it is not there."""
         users = self._users.get(rip, [])
         users[users.index(old)] = new
+        self._apply(rip)
+
+    def _apply(self, rip: int) -> None:
+        probes = [user.probe if isinstance(user, CompiledCondition) else None for user in self._users[rip]]
+        compiled = [probe for probe in probes if probe is not None]
+        try:
+            together = reduce(or_, compiled) if len(compiled) == len(probes) else None
+        except ValueError:
+            together = None  # too long
+        self._cache.set_breakpoint(rip, together)
 
     def clear(self) -> None:
         """Remove all."""

@@ -59,10 +59,13 @@ slots off the engine's TLB entries that a small guest's stack and data have (its
 LOOKUP_SPAN: Final = 1 << 50
 """The tables reach this far below (upper-half guest addresses) and above (lower half) their base."""
 
+END_OF_USER: Final = 0x0000_8000_0000_0000
+"""Behind the lower canonical half, where kernels with an upper half have their user code."""
+
 
 def is_canonical(address: int) -> bool:
     """Whether a 48-bit CPU accepts the address (Intel SDM vol. 1, 3.3.7.1)."""
-    return address < 0x0000_8000_0000_0000 or address >= 0xFFFF_8000_0000_0000
+    return address < END_OF_USER or address >= 0xFFFF_8000_0000_0000
 
 
 def is_lookup_slot(address: int) -> bool:
