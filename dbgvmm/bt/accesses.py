@@ -25,7 +25,7 @@ from dbgvmm.hardware.layout import MASK64
 _WRITES: Final = frozenset((OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
 _READS: Final = frozenset((OpAccess.READ, OpAccess.COND_READ, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
 _NO_ACCESS: Final = frozenset((OpAccess.NONE, OpAccess.NO_MEM_ACCESS))
-_BIT_TESTS: Final = frozenset((Mnemonic.BT, Mnemonic.BTS, Mnemonic.BTR, Mnemonic.BTC))
+BIT_TESTS: Final = frozenset((Mnemonic.BT, Mnemonic.BTS, Mnemonic.BTR, Mnemonic.BTC))
 
 
 class Access(NamedTuple):
@@ -59,7 +59,7 @@ class MemoryAccesses:
                 continue
             address = self._address(use)
             size = MemorySizeExt.size(use.memory_size) or 1
-            if instruction.mnemonic in _BIT_TESTS and instruction.op1_kind == OpKind.REGISTER:
+            if instruction.mnemonic in BIT_TESTS and instruction.op1_kind == OpKind.REGISTER:
                 address = address + self._bit_offset(instruction, size) & MASK64
             if all_rounds and rounds > 1:
                 if self._cpu.rflags & RFLAGS.DF:

@@ -42,15 +42,7 @@ class Adaptation:
         if count == GUILTY_AFTER and unit.live and len(page.pages) == 1:
             page.guilty[offset] = 0
             self.convicted += 1
-            self._remake(unit, offset)
-
-    def _remake(self, unit: TranslationUnit, offset: int) -> None:
-        """Every unit that holds the instruction must be made anew."""
-        page = unit.page
-        for other in list(page.units.values()):
-            start = other.guest_rip & 0xFFF
-            if start <= offset < start + len(other.guest_bytes):
-                self._cache.kill(other, "adaptation")
+            self._cache.remake(page, offset)
 
     def carry_out(self, site: Site) -> None:
         """Do the guilty store. Raises GuestFault with nothing changed."""
@@ -73,4 +65,4 @@ class Adaptation:
             del page.guilty[offset]
             page.accused.pop(offset, None)
             self.acquitted += 1
-            self._remake(site.unit, offset)
+            self._cache.remake(page, offset)

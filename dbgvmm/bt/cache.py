@@ -339,6 +339,21 @@ class TranslationCache:
         for key in [key for key, value in page.precise.items() if value is unit]:
             del page.precise[key]
 
+    def remake(self, page: CodePage, offset: int, why: str = "adaptation") -> None:
+        """The instruction at this offset of the code page is to be translated otherwise: units that hold it are made anew."""
+        for unit in list(page.units.values()):
+            start = unit.guest_rip & 0xFFF
+            if start <= offset < start + len(unit.guest_bytes):
+                self.kill(unit, why)
+
+    def drop_guards(self) -> None:
+        """Translate all guarded instructions as they are."""
+        for page in self.code_pages.values():
+            page.beside.clear()
+            guards, page.guards = page.guards, {}
+            for offset in guards:
+                self.remake(page, offset, "watchpoint removed")
+
     def code_written(self, gpa: int, size: int, why: str = "guest wrote its code") -> int:
         """Guest memory changed: kill the units made from these bytes. Returns how many."""
         frame = gpa >> PAGE_SHIFT

@@ -383,6 +383,7 @@ class Dispatcher:
         self.sync.segments_dirty = True
         self.sync.store_control()
         self.update_pending()
+        self.watching.begin()
         self.resume()
         if not self.stop_requested:
             self.engine.run()

@@ -39,7 +39,7 @@ def emit_jmp(out: Emission, instruction: Instruction, raw: bytes, guest: int, nu
 
 
 def emit_call(out: Emission, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
-    _push_return(out, out.unit.guest_rip + guest + len(raw) & MASK64)
+    push_return(out, out.unit.guest_rip + guest + len(raw) & MASK64)
     out.edge(b"\xe9", instruction.near_branch_target, number + 1)
 
 
@@ -62,11 +62,11 @@ def emit_indirect_jmp(out: Emission, instruction: Instruction, raw: bytes, guest
 def emit_indirect_call(out: Emission, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
     _load_target(out, instruction, raw, guest, number)
     out.mark(guest, number, units.FIX_RCX)
-    _push_return(out, out.unit.guest_rip + guest + len(raw) & MASK64)
+    push_return(out, out.unit.guest_rip + guest + len(raw) & MASK64)
     _dispatch(out)
 
 
-def _push_return(out: Emission, address: int) -> None:
+def push_return(out: Emission, address: int) -> None:
     """Push a guest return address: one store that covers all eight bytes, then the upper half where needed."""
     out.code += b"\x68" + U32.pack(address & 0xFFFF_FFFF)
     if not fits_signed32(address):

@@ -38,6 +38,10 @@ PROBE_FLAGS: Final = 0xA0
 USUAL_FLAGS_8: Final = 0x100
 USUAL_FLAGS_16: Final = 0x200
 """Tables of 256 bytes: 0 for the values of RFLAGS bits 15:8 and 23:16 that IRETQ in the TC may load."""
+ALIASES: Final = 0x300
+MAX_ALIASES: Final = 8
+"""For each alias of a watched page (aliases.py), four words: the page's address and the alias' for the kernel, and for the
+user. Where the alias may not be used, both are 0."""
 PROBE_STACK: Final = 0x400
 """Words for the values that a probe computes with, up to 0x800."""
 PROBE_STACK_WORDS: Final = 128
@@ -46,6 +50,12 @@ _UNUSUAL: Final = 0x1B_7100
 
 MARGIN: Final = 16
 """A unit checks the budget after at most this many of its instructions: so the check cannot come too late."""
+
+
+def alias_words(number: int, user: bool) -> tuple[int, int]:
+    """Offsets of an alias' two words: the page it stands for, and where it is."""
+    at = ALIASES + 32 * number + 16 * user
+    return at, at + 8
 
 
 class TcData:

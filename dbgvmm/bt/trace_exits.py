@@ -39,11 +39,13 @@ class TraceExits:
             self.mmu.open_page(gpa)
             self._dispatcher.open_pages.append(gpa)
             return
+        unit = self.cache.unit_at(tc_rip)
         if self.watching.active and self.watching.concerns(gpa):
             self.recovery.recover(tc_rip)
             self.watching.run_alone(gpa)
+            if unit is not None:
+                self.watching.accuse(unit, unit.mark_at(tc_rip))
             return
-        unit = self.cache.unit_at(tc_rip)
         if unit is not None:
             mark = unit.mark_at(tc_rip)
             if not mark.fix and emulate_store(unit, mark, gpa, self.cpu, self.mmu):

@@ -25,6 +25,7 @@ from dbgvmm.bt import emit_sensitive as sensitive
 from dbgvmm.bt.emission import Emission, TscScale
 from dbgvmm.bt.emit_operands import emit_wide_exchange, rip_relative, setcc
 from dbgvmm.bt.forming import CLASS, COUNT, MAX_UNIT, PLAIN_STORE, RIP_RELATIVE, SETCC, Formed, Former
+from dbgvmm.bt.guards import Guard, emit_guarded, end_guarded
 from dbgvmm.bt.probes import Probe, emit_probe
 from dbgvmm.bt.stores import StoreSite
 from dbgvmm.bt.units import RUN, Site, TranslationUnit
@@ -49,6 +50,7 @@ _EMITTERS = {
     cls.WIDE_EXCHANGE: emit_wide_exchange,
 }
 
+NO_GUARDS: Final[Mapping[int, Guard]] = {}
 NO_PROBES: Final[Mapping[int, Probe]] = {}
 
 
@@ -82,8 +84,12 @@ class Translator:
         where there are some. `precise` units stop after exactly `limit` instructions and chain to nothing. The unit's
         length is 0 if the first instruction does not fit into `data`. probes: by guest address (not for precise units).
         """
-        guilty = bool(unit.page.guilty) and not precise
-        formed = self._former.form(unit.guest_rip, data, limit, precise, breakpoints, guilty, probes)
+        page = unit.page
+        guilty = bool(page.guilty) and not precise
+        attended: Collection[int] = probes
+        if page.guards and not precise:
+            attended = {*probes, *(page.va | offset for offset in page.guards)}
+        formed = self._former.form(unit.guest_rip, data, limit, precise, breakpoints, guilty, attended)
         length = formed.length
         unit.length = length * formed.rounds
         if not length:
@@ -104,6 +110,7 @@ class Translator:
         code = out.code
         offsets, states = out.mark_offsets, out.mark_states
         guilty = unit.page.guilty
+        guards = NO_GUARDS if out.precise else unit.page.guards
         page_offset = unit.guest_rip & 0xFFF
         size = formed.size
         for base in range(0, unit.length, formed.length):
@@ -133,7 +140,20 @@ class Translator:
                 following = number + 1
                 raw = data[guest:copied]
                 kind = traits & CLASS
-                if kind:
+                guard = guards.get(page_offset + guest) if guards and not traits & SETCC else None
+                behind = emit_guarded(out, guard, instruction, raw, guest, number, kind) if guard is not None else 0
+                if behind:
+                    if kind == cls.CALL:
+                        branches.push_return(out, unit.guest_rip + copied & MASK64)
+                        end_guarded(out, behind)
+                        out.edge(b"\xe9", instruction.near_branch_target, number + 1)
+                        continue
+                    if traits & RIP_RELATIVE:
+                        rip_relative(out, instruction, raw, guest, number)
+                    else:
+                        code += raw
+                    end_guarded(out, behind)
+                elif kind:
                     _EMITTERS[kind](out, instruction, raw, guest, number)
                 elif traits & PLAIN_STORE and page_offset + guest in guilty:
                     out.exit(StoreSite(unit, unit.guest_rip + guest & MASK64, instruction, number))

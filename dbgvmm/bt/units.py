@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from iced_x86 import Decoder, Instruction
+
+if TYPE_CHECKING:
+    from dbgvmm.bt.guards import Guard
 
 # What a person wants to see as the kind of an exit site.
 EDGE: Final = 0
@@ -36,7 +39,7 @@ class CodePage:
     """One guest page of code (or two, for a unit that crosses) under one mapping, and its translations."""
 
     __slots__ = ("va", "pages", "user", "is_global", "key", "units", "precise", "tc_pages", "fill", "writes", "code_map",
-                 "accused", "guilty")
+                 "accused", "guilty", "beside", "guards")
 
     def __init__(
         self, va: int, pages: tuple[tuple[int, int], ...], user: bool, is_global: bool, key: tuple[object, ...] = ()
@@ -56,6 +59,10 @@ class CodePage:
         """Trace faults of stores, by offset."""
         self.guilty: dict[int, int] = {}
         """Offsets of stores that are translated as callouts: how often in a row nothing was traced (see adaptation.py)."""
+        self.beside: dict[int, int] = {}
+        """Accesses to watched pages that were not to what is watched, by the offset of the instruction."""
+        self.guards: dict[int, Guard] = {}
+        """Offsets of instructions that are translated with a guard (see guards.py)."""
         self.code_map = 0
         """Bit n: the page's byte n has been translated (a hint: units that died leave theirs set)."""
 

@@ -4,6 +4,8 @@ The frames behind the watched addresses are traced: written ones are not writabl
 not mapped at all (HIDE). So an access to such a page faults; the instruction's operands are compared with the ranges, and
 it runs alone with the page open. What the monitor accesses for the guest (the frames of interrupts, operands of callouts)
 is compared too. Which frames are behind the addresses is looked up again whenever the guest's mappings may have changed.
+
+An instruction that keeps faulting beside what is watched is translated with a guard, and needs no exit there (guards.py).
 """
 
 from __future__ import annotations
@@ -15,14 +17,19 @@ from typing import TYPE_CHECKING, Final
 from iced_x86 import Instruction
 
 from dbgvmm.bt.accesses import MemoryAccesses
+from dbgvmm.bt.aliases import Aliases
+from dbgvmm.bt.guards import Guard
+from dbgvmm.bt.units import Mark, TranslationUnit
 from dbgvmm.cpu.faults import GuestFault
 from dbgvmm.hardware.engine import EngineError
-from dbgvmm.hardware.layout import MASK64, PAGE_SHIFT
+from dbgvmm.hardware.layout import MASK64, PAGE_SHIFT, PAGE_SIZE
 from dbgvmm.mmu.trace_kinds import HIDE, WATCH
 
 if TYPE_CHECKING:
     from dbgvmm.bt.dispatcher import Dispatcher
 
+GUARDED_AFTER = 4
+MAX_GAPS: Final = 4
 _CR3_TABLE: Final = 0x000F_FFFF_FFFF_F000
 
 
@@ -64,6 +71,10 @@ class Watching:
         self.hit: WatchHit | None = None
         self.on_hit: Callable[[WatchHit], None] = self._nobody
         self.active = False
+        self._aliases = Aliases(dispatcher.cpu, dispatcher.mmu, dispatcher.data)
+        self._guarded_for: tuple[Watch, ...] = ()
+        """The watches for which guards are in the translations."""
+        self.guards = 0
         self._pages: dict[int, int] = {}
         self._physical: dict[int, int] = {}
         self._frames: dict[int, int] = {}
@@ -88,7 +99,18 @@ class Watching:
         dispatcher = self._dispatcher
         dispatcher.engine.handler = self._on_exit if self.active else dispatcher.on_exit
         self._seen = ()
+        self._aliases.suspend()
         self.refresh()
+
+    def begin(self) -> None:
+        """The guest is about to run. Debuggers take their watchpoints away at each stop and put the same ones back: so only
+        now is it known whether guards still hold."""
+        if self._guarded_for and self._guarded_for != self.watches:
+            self._dispatcher.cache.drop_guards()
+            self._aliases.clear()
+            self._guarded_for = ()
+        if self.active:
+            self.refresh()
 
     def _on_exit(self, vector: int) -> None:
         self._dispatcher.on_exit(vector)
@@ -97,7 +119,9 @@ class Watching:
     def refresh(self) -> None:
         """Trace the frames that are behind the watched addresses now."""
         mmu = self._mmu
-        seen = (mmu.root, mmu.tlb.generation, mmu.writes.table_writes, mmu.hidden_faults, mmu.tables_released)
+        seen = (
+            mmu.root, mmu.tlb.generation, mmu.writes.table_writes, mmu.hidden_faults, mmu.tables_released, mmu.traces.added,
+        )  # fmt: skip
         if seen == self._seen:
             return
         self._seen = seen
@@ -114,6 +138,8 @@ class Watching:
             for frame, kind in frames.items():
                 mmu.traces.add(frame, kind)
             self._frames = frames
+        if self._guarded_for == self.watches:
+            self._aliases.refresh()
 
     def concerns(self, gpa: int) -> bool:
         """Whether something on the page of this guest-physical address is watched."""
@@ -186,6 +212,42 @@ class Watching:
         dispatcher.enter_precise(1)
         if one_round:
             dispatcher.end_after_one_round()
+
+    def accuse(self, unit: TranslationUnit, mark: Mark) -> None:
+        """The instruction at `mark` has faulted on a watched page. If it keeps doing so beside what is watched, guard it."""
+        page, offset = unit.page, (unit.guest_rip + mark.guest_offset) & 0xFFF
+        if self.hit is not None or not unit.live or len(page.pages) > 1:
+            return
+        count = page.beside[offset] = page.beside.get(offset, 0) + 1
+        if count % GUARDED_AFTER:
+            return
+        if self._guarded_for != self.watches:
+            if self._guarded_for:
+                return  # set anew while the guest runs: `begin` tidies up
+            self._guarded_for = self.watches
+        va = self._mmu.trace_va
+        alias = self._aliases.find(va & ~0xFFF, self._mmu.trace_gpa >> PAGE_SHIFT)
+        if alias is None:
+            return
+        known = page.guards.get(offset)
+        gaps = known.gaps if known is not None and known.alias == alias else ()
+        gap = self._gap(va, self._mmu.trace_gpa)
+        if gap not in gaps and len(gaps) < MAX_GAPS:
+            page.guards[offset] = Guard(alias, (*gaps, gap))
+            self.guards += 1
+            self._dispatcher.cache.remake(page, offset, "watchpoint")
+
+    def _gap(self, va: int, gpa: int) -> tuple[int, int]:
+        """Around an address that is not watched: from and up to which offset on its page nothing is."""
+        offset = va & 0xFFF
+        low, high = 0, PAGE_SIZE
+        for watch in self.watches:
+            start = watch.start - (gpa & ~0xFFF if watch.physical else va & ~0xFFF)
+            if start + watch.length <= offset:
+                low = max(low, start + watch.length)
+            elif start > offset:
+                high = min(high, start)
+        return low, high
 
     def report(self) -> None:
         """Tell of the hit, once."""

@@ -113,7 +113,7 @@ class ShadowMmu:
         self._cr3 = 0
         self.fault_error = 0
         self.trace_gpa = 0
-        self._trace_va = self._trace_access = 0
+        self.trace_va = self._trace_access = 0
         self._forced: dict[int, int] = {}
         self.hidden_faults = self.true_faults = self.trace_faults = 0
         self.windows_refused = self.tables_released = self.reclaims = 0
@@ -229,7 +229,7 @@ class ShadowMmu:
             if outcome == TRACE:
                 self.trace_faults += 1
                 self.trace_gpa = self._shadow_filler.gpa
-                self._trace_va = va
+                self.trace_va = va
                 self._trace_access = access
                 return TRACE
         walk = self._walk(self._cr3, va, access)
@@ -242,7 +242,7 @@ class ShadowMmu:
         if self._fill(self._root, va, walk, access) == TRACE:
             self.trace_faults += 1
             self.trace_gpa = walk[0]
-            self._trace_va = va
+            self.trace_va = va
             self._trace_access = access
             return TRACE
         self.hidden_faults = count = self.hidden_faults + 1
@@ -280,11 +280,11 @@ class ShadowMmu:
         """
         self.writes.open_page(gpa)
         if gpa >> 12 == self.trace_gpa >> 12:
-            walk = self._walk(self._cr3, self._trace_va, self._trace_access)
-            if walk is None or self._fill(self._root, self._trace_va, walk, self._trace_access) != TRACE:
+            walk = self._walk(self._cr3, self.trace_va, self._trace_access)
+            if walk is None or self._fill(self._root, self.trace_va, walk, self._trace_access) != TRACE:
                 return
             if self._filler is self._wp0_filler:
-                self._forced[gpa >> 12] = self._wp0_filler.force(self._root, self._trace_va, walk)
+                self._forced[gpa >> 12] = self._wp0_filler.force(self._root, self.trace_va, walk)
 
     def close_page(self, gpa: int) -> None:
         """End what `open_page` began: trace the frame again and apply what was written."""

@@ -20,6 +20,8 @@ from dbgvmm.hardware.layout import (
     MASK64,
     MONITOR_PA,
     MONITOR_PML5_SLOT,
+    MONITOR_VA,
+    PAGE_SHIFT,
     PAGE_SIZE,
     TC_OFFSET,
     TC_SIZE,
@@ -38,6 +40,11 @@ _USER_DATA: Final = _KERNEL_DATA | PTE.U
 _CODE_ALIAS: Final = PTE.P | PTE.U | PTE.A | PTE.D | PTE.PS
 _LARGE: Final = 2 << 20
 _SLOTS_EACH_SIDE: Final = LOOKUP_SPAN >> 48
+
+ALIAS_NUMBERS: Final = 128
+_KERNEL_ALIASES: Final = 256
+_USER_ALIASES: Final = _KERNEL_ALIASES + ALIAS_NUMBERS
+"""Pages behind MONITOR_VA from which the aliases of guest frames are, by number."""
 
 TC_PAGES: Final = TC_SIZE // PAGE_SIZE
 GLOBAL_TC_PAGES: Final = TC_PAGES // 2
@@ -124,6 +131,22 @@ class MonitorSpace:
             tables.frames.append(table)
             self._q[slot] = entry = table | _LINK
         return self._frames.index(entry & PTE.ADDRESS) + (tc_page & 511)
+
+    # -- aliases of guest frames
+
+    def map_alias(self, number: int, frame: int, user: bool) -> int:
+        """Map guest frame `frame` at the address of alias `number`, writable, in every root; returns the address.
+
+        Nothing guards it: whoever uses it sees to it that the guest may make the access.
+        """
+        index = (_USER_ALIASES if user else _KERNEL_ALIASES) + number
+        self._set(self._data_table, index, frame << PAGE_SHIFT | (_USER_DATA if user else _KERNEL_DATA))
+        return MONITOR_VA + index * PAGE_SIZE
+
+    def unmap_alias(self, number: int) -> None:
+        """Nothing is there any more."""
+        for first in (_KERNEL_ALIASES, _USER_ALIASES):
+            self._set(self._data_table, first + number, 0)
 
     # -- lookup tables
 
