@@ -1,0 +1,184 @@
+"""`GdbSession`: a guest debugged by a script, through the real gdb.
+
+    with GdbSession.run("guests/build/hello.elf") as gdb:
+        gdb.break_at("kmain", condition="magic == 0x2badb002")
+        stop = gdb.continue_()
+        print(stop.frame, gdb.registers("rip", "cr3"), gdb.monitor("translate kmain"))
+
+The end of the block ends gdb and the machine, however it is left.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from dbgvmm.gdb.breaking import Breaking
+from dbgvmm.gdb.channel import Channel, quoted
+from dbgvmm.gdb.commands import COMMAND_SECONDS, STOP_SECONDS
+from dbgvmm.gdb.errors import SessionError, TimedOut
+from dbgvmm.gdb.looking import Looking
+from dbgvmm.gdb.running import Running
+from dbgvmm.gdb.vm import VmProcess
+
+_SETTINGS: Final = (
+    "mi-async on", "confirm off", "pagination off", "width 0", "style enabled off", "debuginfod enabled off",
+    "dprintf-style agent",
+)  # fmt: skip
+_OLDER_GDB: Final = "debuginfod enabled off"
+_LOOK_SECONDS: Final = 0.05
+"""How often the guest's serial output is looked at."""
+
+
+class GdbSession(Running, Breaking, Looking):
+    """Made by `GdbSession.run` or `GdbSession.attach`. Not for several threads at once."""
+
+    def __init__(self, channel: Channel, vm: VmProcess | None, command_timeout: float, stop_timeout: float) -> None:
+        super().__init__(channel, command_timeout, stop_timeout)
+        self._vm = vm
+
+    @classmethod
+    def run(
+        cls,
+        kernel: str | Path,
+        *,
+        initrd: str | Path | None = None,
+        append: str = "",
+        memory: str = "",
+        symbols: str | Path | None = None,
+        options: Sequence[str] = (),
+        gdb: str = "gdb",
+        command_timeout: float = COMMAND_SECONDS,
+        stop_timeout: float = STOP_SECONDS,
+    ) -> Self:
+        """Boot `kernel` in a machine of its own; the guest stands in front of its first instruction.
+
+        initrd, append, memory ("256M") and options (any of `dbgvmm run --help`) are those of the command line. symbols: an
+        ELF file for gdb and the monitor, if the kernel's own are not enough. gdb: its name or path. Timeouts: seconds.
+        Raises GdbMissing, VmFailed, CommandFailed.
+        """
+        arguments = [str(kernel), *options]
+        arguments += ["--initrd", str(initrd)] if initrd is not None else []
+        arguments += [f"--append={append}"] if append else []
+        arguments += ["--memory", memory] if memory else []
+        arguments += ["--symbols", str(symbols)] if symbols is not None else []
+        with ExitStack() as resources:
+            channel = Channel(gdb)
+            # The machine first: a gdb whose target has gone needs no time to let it go.
+            resources.callback(channel.close)
+            vm = VmProcess(arguments, command_timeout)
+            resources.callback(vm.close)
+            return cls(channel, vm, command_timeout, stop_timeout)._connect(vm.address, symbols, resources)
+
+    @classmethod
+    def attach(
+        cls,
+        address: str,
+        *,
+        symbols: str | Path | None = None,
+        gdb: str = "gdb",
+        command_timeout: float = COMMAND_SECONDS,
+        stop_timeout: float = STOP_SECONDS,
+    ) -> Self:
+        """Debug a machine that runs already, at "HOST:PORT" or the path of a Unix socket (`dbgvmm run --gdb=...`).
+
+        It stops, and runs on when the session ends. Raises GdbMissing, CommandFailed.
+        """
+        with ExitStack() as resources:
+            channel = Channel(gdb)
+            resources.callback(channel.close)
+            return cls(channel, None, command_timeout, stop_timeout)._connect(address, symbols, resources)
+
+    def _connect(self, address: str, symbols: str | Path | None, resources: ExitStack) -> Self:
+        """Set gdb up; take over `resources` once that has worked."""
+        for setting in _SETTINGS:
+            try:
+                self.mi(f"-gdb-set {setting}")
+            except SessionError:
+                if setting != _OLDER_GDB:
+                    raise
+        if symbols is not None and _is_elf(Path(symbols)):
+            self.mi(f"-file-exec-and-symbols {quoted(str(symbols))}")
+        self.mi(f"-target-select remote {address.removeprefix('unix:')}")
+        self.wait_for_stop(self.command_timeout)
+        # Also for a session that is never closed: nothing stays behind a script.
+        self._close = weakref.finalize(self, resources.pop_all().close)
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End gdb, and the machine if `run` has started it. Again: nothing."""
+        self._close()
+
+    # -- the machine that `run` has started
+
+    @property
+    def exit_code(self) -> int | None:
+        """The guest's own exit code, as its last stop told; None as long as it has not ended."""
+        return self.last_stop.exit_code if self.last_stop is not None else None
+
+    def serial_output(self) -> str:
+        """What the guest has sent on its serial line so far, as UTF-8."""
+        return self._own_vm().serial_output().decode("utf-8", "replace")
+
+    def serial_input(self, text: str) -> None:
+        """Type on the guest's serial line. The guest gets it when it runs next."""
+        self._own_vm().serial_input(text.encode())
+
+    def continue_to_output(self, text: str, timeout: float | None = None) -> str:
+        """Run until the guest has sent `text` on its serial line, and stop it; all output. For moments without an address,
+        such as a login prompt: where the guest then stands is chance. Raises TimedOut, and SessionError if it stops before.
+        """
+        vm = self._own_vm()
+        wanted = text.encode()
+        seconds = self.stop_timeout if timeout is None else timeout
+        inbox = self._channel.inbox
+        self.resume()
+        self._channel.wait_until(lambda: wanted in vm.serial_output() or not inbox.running, seconds, _LOOK_SECONDS)
+        in_time = inbox.running
+        stop = self.interrupt()
+        if wanted in vm.serial_output():
+            return self.serial_output()
+        if in_time:
+            raise TimedOut(f"the guest has not printed {text!r} within {seconds:g} s")
+        raise SessionError(f"the guest has stopped ({stop.reason or stop.signal}) without having printed {text!r}")
+
+    def messages(self) -> str:
+        """What dbgvmm itself has said on standard error."""
+        return self._own_vm().messages
+
+    def vm_status(self, timeout: float = 0.0) -> int | None:
+        """The exit status of `dbgvmm run`; None if it still runs after `timeout` seconds."""
+        return self._own_vm().status(timeout)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process numbers of gdb and, if `run` has started it, the machine."""
+        return (self._channel.pid,) if self._vm is None else (self._channel.pid, self._vm.pid)
+
+    def _own_vm(self) -> VmProcess:
+        if self._vm is None:
+            raise SessionError("this session is attached to a machine that it has not started: its output is elsewhere")
+        return self._vm
+
+    def _why_lost(self) -> str:
+        if self._vm is None:
+            return "the machine has gone, or the session has been detached from it"
+        return self._vm.describe_end()
+
+
+def _is_elf(path: Path) -> bool:
+    """The monitor takes a System.map, too, of which gdb knows nothing."""
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
