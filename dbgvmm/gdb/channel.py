@@ -23,6 +23,7 @@ _LAST_WORDS_SECONDS: Final = 3.0
 """What gdb gets to let go of the target and leave."""
 _LOOK_AGAIN: Final = 0.5
 """Seconds after which a wait looks whether the process is still there, whatever the pipe says."""
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 _SHOWN: Final = 80
 
 
@@ -112,32 +113,23 @@ class Channel:
     def _must_live(self) -> None:
         status = self._process.poll()
         if status is not None:
-            text = self.inbox.take_text().strip().splitlines()
-            words = f": {text[-1]}" if text else ""
+            words = f": {said[-1]}" if (said := self.inbox.last_words()) else ""
             raise GdbGone(f"gdb has ended with status {status}{words}")
 
     def close(self) -> None:
         """Have gdb leave, which lets go of the target; one that does not is killed."""
-        if not self._stdin.closed:
-            try:
-                if self._process.poll() is None and select([], [self._stdin], [], 0)[1]:
-                    self._stdin.write(b"-gdb-exit\n")
-                self._stdin.close()
-            except BrokenPipeError:
-                pass  # it has just left
+        if self._stdout.closed:
+            return
         try:
-            # Its output must be read for that, or a full pipe would hold it.
-            self._process.communicate(timeout=_LAST_WORDS_SECONDS)
-        except (subprocess.TimeoutExpired, ValueError):
+            # Its output is read meanwhile: a full pipe would hold it.
+            self._process.communicate(b"-gdb-exit\n", timeout=_LAST_WORDS_SECONDS)
+        except subprocess.TimeoutExpired:
             self._process.kill()
         self._process.wait()
+        self._stdin.close()
         self._stdout.close()
 
 
 def quoted(text: str) -> str:
-    """`text` as a C string, the form of an argument with spaces (GDB manual, "GDB/MI Input Syntax").
-
-    A line of the machine interface cannot hold a line end: it becomes a space.
-    """
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", " ").replace("\n", " ")
-    return f'"{escaped}"'
+    """`text` as a C string, the form of an argument with spaces (GDB manual, "GDB/MI Input Syntax")."""
+    return '"' + text.translate(_ESCAPES) + '"'

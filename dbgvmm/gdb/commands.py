@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dbgvmm.gdb.channel import Channel, quoted
-from dbgvmm.gdb.errors import CommandFailed, TimedOut, VmFailed
+from dbgvmm.gdb.errors import CommandFailed, SessionError, TimedOut, VmFailed
 from dbgvmm.gdb.records import RUNNING, Answer
 from dbgvmm.gdb.results import Stop, parse_stop
 
@@ -41,6 +41,8 @@ class GdbCommands:
 
     def execute(self, command: str) -> str:
         """A command as a person types it, and what gdb prints. One that resumes the guest ends at the next stop."""
+        if "\n" in command:
+            raise SessionError("one command at a time: gdb would ask for the lines behind the first one")
         answer = self.mi(f"-interpreter-exec console {quoted(command)}")
         printed = answer.console + answer.target
         return printed + self.wait_for_stop().output if answer.message == RUNNING else printed

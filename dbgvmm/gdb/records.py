@@ -100,6 +100,8 @@ class Inbox:
     def take(self) -> Answer | None:
         """The answer to what is expected, once it is there."""
         answer, self._answer = self._answer, None
+        if answer is not None:
+            self._texts = {}
         return answer
 
     def put(self, record: Record) -> None:
@@ -157,3 +159,8 @@ class Inbox:
         text = "".join(self._meanwhile)
         self._meanwhile.clear()
         return text
+
+    def last_words(self) -> list[str]:
+        """The lines of text that have come and that nobody has taken: the command's first."""
+        pieces = [part for parts in self._texts.values() for part in parts] + list(self._meanwhile)
+        return [line for piece in pieces for line in piece.splitlines() if line.strip()]

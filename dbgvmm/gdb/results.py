@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-_INTEGER: Final = re.compile(r"\s*(?:\([^()]*\)\s*)?(-?(?:0[xX][0-9a-fA-F]+|\d+))(?![\w.])")
+_INTEGER: Final = re.compile(r"\s*(?:\((?:[^()]|\([^()]*\))*\)\s*)?(-?(?:0[xX][0-9a-fA-F]+|\d+))(?![\w.])")
 _PARTS_128: Final = re.compile(r"uint128 = (0x[0-9a-fA-F]+|\d+)")
 
 

@@ -41,7 +41,8 @@ class Running(GdbCommands):
 
     def advance(self, location: str, timeout: float | None = None) -> Stop:
         """Run to a place ("kmain", "main.c:20", "*0x106000"), or to the end of the current function if that comes first."""
-        return self._run(f"-exec-until {quoted(location)}", timeout)
+        # -exec-until stops in the current frame only.
+        return self._run(f"-interpreter-exec console {quoted(f'advance {location}')}", timeout)
 
     def interrupt(self, timeout: float | None = None) -> Stop:
         """Stop a running guest. The stop is the one that came first: a breakpoint may have been hit just before."""

@@ -1,0 +1,382 @@
+"""`GdbSession` with the real gdb on real guests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from dbgvmm.gdb import CommandFailed, GdbSession, Reason, SessionError, TimedOut, VmFailed, Watched
+
+pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+
+MULTIBOOT_LOADED = 0x2BADB002
+Guest = Callable[[str], Path]
+
+
+@pytest.fixture
+def hello(guest: Guest) -> Iterator[GdbSession]:
+    with GdbSession.run(guest("hello")) as session:
+        yield session
+
+
+@pytest.fixture
+def small(guest: Guest) -> Iterator[GdbSession]:
+    """cpubound-small in front of its kmain."""
+    with GdbSession.run(guest("cpubound-small")) as session:
+        session.break_at("kmain", temporary=True)
+        assert session.continue_().reason is Reason.BREAKPOINT
+        yield session
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def socket_directories() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("dbgvmm-*"))
+
+
+# -- stopping and looking
+
+
+def test_a_session_begins_in_front_of_the_first_instruction(hello: GdbSession) -> None:
+    assert hello.last_stop is not None and hello.last_stop.frame is not None
+    assert hello.last_stop.frame.function == "boot_entry32"
+    assert hello.registers("cr0")["cr0"] & 1, "protected mode, as Multiboot says"
+    assert not hello.running
+
+
+def test_a_breakpoint_stops_where_its_condition_holds(hello: GdbSession) -> None:
+    never = hello.break_at("kmain", condition="magic == 1")
+    point = hello.break_at("kmain", condition=f"magic == {MULTIBOOT_LOADED:#x}")
+    stop = hello.continue_()
+    assert (stop.reason, stop.breakpoint, stop.pc) == (Reason.BREAKPOINT, point.number, point.address)
+    assert never.number != point.number
+    assert stop.frame is not None and stop.frame.arguments["magic"] == str(MULTIBOOT_LOADED)
+
+
+def test_values_are_typed(hello: GdbSession) -> None:
+    hello.break_at("print")
+    stop = hello.continue_()
+    registers = hello.registers("rip", "xmm0", "efer")
+    assert registers["rip"] == stop.pc
+    assert registers["efer"] & 0x400, "LMA"
+    assert hello.integer("&kmain") == 0x106000
+    assert hello.evaluate("format").endswith('"Hello from long mode.\\n"')
+    assert hello.read_memory("format", 5) == b"Hello"
+    assert len(hello.read_memory(0x106000, 100_000)) == 100_000
+    assert set(registers) < set(hello.registers())
+
+
+def test_state_can_be_changed(hello: GdbSession) -> None:
+    hello.break_at("print")
+    hello.continue_()
+    hello.set("$rax", 0x1234)
+    assert hello.register("rax") == 0x1234
+    text = bytes(range(1, 256)) * 9
+    hello.write_memory(0x800000, text)
+    assert hello.read_memory(0x800000, len(text)) == text
+    hello.write_memory("format", b"J")
+    hello.delete()
+    stop = hello.continue_()
+    assert stop.signal and "halted with interrupts off" in stop.output
+    assert hello.serial_output() == "Jello from long mode.\r\n"
+
+
+def test_a_backtrace_has_functions_and_arguments(hello: GdbSession) -> None:
+    hello.break_at("print")
+    hello.continue_()
+    inner, outer, *_ = hello.backtrace()
+    assert (inner.level, inner.function, outer.level, outer.function) == (0, "print", 1, "kmain")
+    assert "Hello" in inner.arguments["format"]
+    assert outer.file.endswith("hello.c") and outer.line > 0
+    assert [frame.function for frame in hello.backtrace(1)] == ["print"]
+    assert hello.backtrace(0) == []
+
+
+def test_stepping_goes_by_instruction_by_line_and_out(hello: GdbSession) -> None:
+    start = hello.break_at("kmain").address
+    hello.continue_()
+    assert start is not None
+    first = hello.step_instruction()
+    assert first.reason is Reason.STEPPED and first.pc is not None and 0 < first.pc - start < 16
+    assert (line := hello.next_().frame) is not None and line.function == "kmain"
+    assert (inside := hello.step().frame) is not None and inside.function == "print"
+    out = hello.finish()
+    assert out.reason is Reason.FINISHED and out.frame is not None and out.frame.function == "kmain"
+    assert (end := hello.advance("console_flush").frame) is not None and end.function == "console_flush"
+
+
+def test_finish_gives_what_the_function_returned(small: GdbSession) -> None:
+    small.break_at("run_crc_bitwise")
+    small.continue_()
+    assert small.finish().returned == str(0x8394139A)
+
+
+def test_a_watchpoint_tells_old_and_new_value_and_who_writes(small: GdbSession) -> None:
+    point = small.watch("checks")
+    stop = small.continue_()
+    assert (stop.reason, stop.breakpoint) == (Reason.WATCHPOINT, point.number)
+    assert stop.watched == Watched("checks", "0", "1")
+    assert small.backtrace()[0].function == "check_eq"
+    assert small.breakpoints()[-1].hits == 1
+
+
+def test_reads_are_watched(small: GdbSession) -> None:
+    point = small.watch("crc_table[200]", "read")
+    stop = small.continue_()
+    assert (stop.reason, stop.breakpoint) == (Reason.READ_WATCHPOINT, point.number)
+    assert stop.watched is not None and stop.watched.old is None
+
+
+def test_dprintf_prints_without_a_stop(small: GdbSession) -> None:
+    # At the instruction, where the arguments are still in their registers.
+    small.dprintf("*check_eq", "check %s: %lx\n", "(char *) $rdi", "$rsi")
+    stop = small.continue_()
+    lines = [line for line in stop.output.splitlines() if line.startswith("check ")]
+    assert stop.ended
+    assert len(lines) == 8 and lines[0].startswith("check crc32 by table: ")
+
+
+def test_the_guests_end_has_its_exit_code(small: GdbSession) -> None:
+    assert small.exit_code is None
+    stop = small.continue_()
+    assert (stop.reason, stop.exit_code, small.exit_code, stop.pc) == (Reason.EXITED, 1, 1, None)
+    assert small.vm_status(10) == 1
+    assert "PASS 8 checks" in small.serial_output()
+    with pytest.raises(CommandFailed, match="not being run"):
+        small.continue_()
+
+
+def test_a_running_guest_is_interrupted(guest: Guest) -> None:
+    with GdbSession.run(guest("cpubound")) as session:
+        session.resume()
+        assert session.running
+        with pytest.raises(TimedOut, match="has not stopped within 0.3 s: it still runs"):
+            session.wait_for_stop(0.3)
+        with pytest.raises(CommandFailed, match="running"):
+            session.registers("rip")
+        stop = session.interrupt()
+        assert (stop.reason, stop.signal) == (Reason.SIGNAL, "SIGINT")
+        assert not session.running
+        assert session.register("rip") == stop.pc
+        assert session.interrupt() == stop, "it stands still already"
+
+
+# -- commands of gdb and of the monitor
+
+
+def test_any_command_gives_what_gdb_prints(hello: GdbSession) -> None:
+    assert hello.execute("print 6 * 7") == "$1 = 42\n"
+    assert hello.execute('printf "a \\"quoted\\" %d\\n", 7') == 'a "quoted" 7\n'
+    with pytest.raises(SessionError, match="one command at a time"):
+        hello.execute("commands 1\nend")
+    with pytest.raises(CommandFailed, match='No symbol "nothing"'):
+        hello.execute("print nothing")
+
+
+def test_a_command_that_resumes_ends_at_the_stop(hello: GdbSession) -> None:
+    hello.execute("break kmain")
+    assert "Breakpoint 1, kmain" in hello.execute("continue")
+    assert hello.last_stop is not None and hello.last_stop.breakpoint == 1
+    assert hello.execute("stepi") and hello.register("rip") > 0x106000
+
+
+def test_monitor_commands_give_their_output_or_their_error(hello: GdbSession) -> None:
+    hello.break_at("kmain")
+    hello.continue_()
+    assert "a page of 2 MiB" in hello.monitor("translate kmain")
+    with pytest.raises(CommandFailed, match="there is no command 'frob'"):
+        hello.monitor("frob")
+
+
+def test_what_cannot_be_is_said_in_gdbs_words_and_the_session_goes_on(hello: GdbSession) -> None:
+    with pytest.raises(CommandFailed, match='Function "nowhere" not defined'):
+        hello.break_at("nowhere")
+    with pytest.raises(CommandFailed, match='No symbol "nothing"'):
+        hello.evaluate("nothing")
+    with pytest.raises(SessionError, match="there is no register 'r99'"):
+        hello.registers("r99")
+    with pytest.raises(SessionError, match="register gdtr is no integer"):
+        hello.registers("gdtr")
+    with pytest.raises(SessionError, match="is no integer: its value is 1.5"):
+        hello.integer("1.5")
+    hello.break_at("kmain")
+    hello.continue_()
+    with pytest.raises(CommandFailed, match="Unable to read memory"):
+        hello.read_memory(0x7F0000000000, 16)
+    assert hello.integer("magic") == MULTIBOOT_LOADED
+
+
+def test_breakpoints_are_listed_turned_off_and_deleted(hello: GdbSession) -> None:
+    first = hello.break_at("kmain")
+    second = hello.break_at(0x106000, hardware=True)
+    assert [point.number for point in hello.breakpoints()] == [first.number, second.number]
+    assert second.kind == "hw breakpoint"
+    hello.enable(first, on=False)
+    assert [point.enabled for point in hello.breakpoints()] == [False, True]
+    hello.delete(second)
+    assert hello.breakpoints() == [hello.breakpoints()[0]]
+    hello.delete()
+    assert hello.breakpoints() == []
+
+
+def test_ignored_hits_do_not_stop(small: GdbSession) -> None:
+    small.break_at("check_eq", ignore=7)
+    small.continue_()
+    assert "64-bit mul and div" in small.evaluate("name")
+
+
+# -- the machine
+
+
+def test_options_reach_the_machine(guest: Guest, tmp_path: Path) -> None:
+    statistics = tmp_path / "statistics.json"
+    with GdbSession.run(
+        guest("cpubound"), memory="48M", options=("--max-insns", "5000000", "--stats", str(statistics))
+    ) as session:
+        assert "instruction limit was reached" in session.continue_().output
+        assert session.read_memory((48 << 20) - 1, 1) == b"\0"
+        with pytest.raises(CommandFailed, match="Unable to read memory"):
+            session.read_memory(48 << 20, 1)
+    assert '"instructions": 5000000' in statistics.read_text(), "it is ended so that it can write them"
+
+
+def test_the_command_line_and_the_initial_ram_disk_reach_the_kernel(guest: Guest, tmp_path: Path) -> None:
+    """Multiboot information: the command line at 16, the number of modules at 20, their table at 24."""
+    module = tmp_path / "module"
+    module.write_bytes(b"sixteen bytes ..")
+    with GdbSession.run(guest("hello"), append="one two", initrd=module) as session:
+        session.break_at("kmain")
+        session.continue_()
+        line = session.integer("*(unsigned *) (information + 16UL)")
+        assert session.read_memory(line, 40).split(b"\0")[0].endswith(b"one two")
+        assert session.integer("*(unsigned *) (information + 20UL)") == 1
+        start = session.integer("**(unsigned **) (information + 24UL) + 0UL")
+        assert session.read_memory(start, 16) == module.read_bytes()
+
+
+def test_a_guest_gets_what_is_typed(guest: Guest) -> None:
+    with GdbSession.run(guest("cpubound")) as session:
+        session.break_at("run_crc_bitwise")
+        session.serial_input("abc")
+        session.continue_()
+        assert "3 characters in the FIFO" in session.monitor("info uart")
+
+
+def test_a_guest_runs_until_it_has_printed_something(guest: Guest) -> None:
+    with GdbSession.run(guest("cpubound")) as session:
+        assert "ok   crc32 by table\r\n" in session.continue_to_output("ok   crc32 by table\r\n")
+        assert not session.running
+        with pytest.raises(TimedOut, match="has not printed 'never' within 0.2 s"):
+            session.continue_to_output("never", timeout=0.2)
+        session.break_at("print")
+        with pytest.raises(SessionError, match=r"has stopped \(breakpoint-hit\) without having printed 'never'"):
+            session.continue_to_output("never")
+
+
+def test_a_kernel_that_cannot_be_used_is_said_in_dbgvmms_words(tmp_path: Path) -> None:
+    before = socket_directories()
+    with pytest.raises(VmFailed, match=r"nothing\.elf.*No such file") as caught:
+        GdbSession.run(tmp_path / "nothing.elf")
+    assert caught.value.status == 66
+    assert socket_directories() <= before
+
+
+# -- the end
+
+
+def test_the_end_of_the_block_ends_both_processes_and_leaves_nothing(guest: Guest) -> None:
+    before = socket_directories()
+    with GdbSession.run(guest("hello")) as session:
+        pids = session.pids
+        assert not any(map(gone, pids))
+    assert len(pids) == 2 and all(map(gone, pids))
+    assert socket_directories() <= before
+
+
+def test_so_does_an_error_while_the_guest_runs(guest: Guest) -> None:
+    with pytest.raises(ZeroDivisionError), GdbSession.run(guest("cpubound")) as session:
+        session.resume()
+        raise ZeroDivisionError
+    assert all(map(gone, session.pids))
+
+
+def test_a_machine_that_dies_is_noticed_at_once(guest: Guest) -> None:
+    with GdbSession.run(guest("cpubound")) as session:
+        session.resume()
+        os.kill(session.pids[1], signal.SIGKILL)
+        before = monotonic()
+        with pytest.raises(VmFailed, match="was killed by signal 9"):
+            session.wait_for_stop()
+        assert monotonic() - before < 10
+        with pytest.raises(VmFailed, match="was killed by signal 9"):
+            session.registers("rip")
+    assert all(map(gone, session.pids))
+
+
+def test_a_machine_that_hangs_is_ended_all_the_same(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbgvmm.gdb.vm._END_SECONDS", 0.3)
+    with GdbSession.run(guest("hello"), command_timeout=20) as session:
+        os.kill(session.pids[1], signal.SIGSTOP)
+        session.command_timeout = 0.5
+        with pytest.raises(TimedOut, match="gdb has not answered"):
+            session.read_memory(0x300000, 4)
+    assert all(map(gone, session.pids))
+
+
+def test_a_gdb_that_hangs_is_ended_all_the_same(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbgvmm.gdb.channel._LAST_WORDS_SECONDS", 0.3)
+    with GdbSession.run(guest("hello")) as session:
+        os.kill(session.pids[0], signal.SIGSTOP)
+        session.command_timeout = 0.3
+        with pytest.raises(TimedOut, match="gdb has not answered"):
+            session.evaluate("1")
+    assert all(map(gone, session.pids))
+
+
+def test_a_script_that_forgets_the_end_leaves_nothing(guest: Guest) -> None:
+    script = f"from dbgvmm.gdb import GdbSession\ns = GdbSession.run({str(guest('cpubound'))!r})\ns.resume()\nprint(*s.pids)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert all(gone(int(pid)) for pid in done.stdout.split())
+
+
+# -- a machine that runs already
+
+
+def test_a_session_attaches_to_a_running_machine_and_lets_it_go(guest: Guest, tmp_path: Path) -> None:
+    socket = tmp_path / "gdb"
+    line = [sys.executable, "-m", "dbgvmm", "run", str(guest("cpubound-small")), f"--gdb=unix:{socket}", "--wait"]
+    vm = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert vm.stderr is not None and "waits for gdb" in vm.stderr.readline()
+        with GdbSession.attach(f"unix:{socket}") as session:
+            session.break_at("verdict")
+            stop = session.continue_()
+            assert stop.frame is not None and stop.frame.function == "verdict"
+            with pytest.raises(SessionError, match="attached to a machine that it has not started"):
+                session.serial_output()
+        output, _ = vm.communicate(timeout=30)
+        assert "PASS 8 checks" in output
+        assert vm.returncode == 1
+    finally:
+        vm.kill()
+        vm.wait()
+
+
+def test_an_address_where_nobody_listens_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="No such file or directory"):
+        GdbSession.attach(f"unix:{tmp_path / 'nobody'}")
