@@ -1,12 +1,14 @@
-"""Beginning and ending a session: `?`, `!`, `R`, `D`, `k`, `vKill`."""
+"""Beginning and ending a session: `?`, `!`, `R`, `vRun`, `vAttach`, `D`, `k`, `vKill`."""
 
 from __future__ import annotations
 
-from gdbstub.fields import parse_number
+from gdbstub.errors import TargetError
+from gdbstub.fields import parse_hex, parse_number
 from gdbstub.session import OK, Enter, Reply, Session, State
+from gdbstub.stop import Exited, Terminated
 from gdbstub.stopreply import encode_stop
 from gdbstub.table import Row
-from gdbstub.target import Kill, Restart, Target
+from gdbstub.target import ExecFile, Kill, Restart, Target
 
 
 def why_stopped(session: Session, target: Target, _: bytes) -> Reply:
@@ -27,6 +29,34 @@ def restart(session: Session, target: Restart, _: bytes) -> Reply:
     target.restart()
     session.chosen = None
     return Enter(State.IDLE)
+
+
+def run(session: Session, target: Restart, arguments: bytes) -> Reply:
+    """`vRun;filename[;argument]...`: begin again, and say where it stands. There is one program, and no arguments."""
+    name, _, rest = arguments.partition(b";")
+    own = target.exec_file() if isinstance(target, ExecFile) else ""
+    wanted = parse_hex(name).decode("utf-8", "surrogateescape")
+    if wanted not in ("", own):
+        raise TargetError(f"{wanted} cannot be run here: leave `remote exec-file` empty for the program that there is")
+    if rest:
+        raise TargetError("the program takes no arguments from the debugger: leave `args` empty")
+    target.restart()
+    return _stand(session)
+
+
+def attach(session: Session, target: Target, arguments: bytes) -> Reply:
+    """`vAttach;pid`: the target's own process is attached to already; where it stands is the reply."""
+    pid = parse_number(arguments)
+    if pid not in {thread.pid for thread in session.threads()}:
+        raise TargetError(f"there is no process {pid}: `info threads` tells which there is")
+    if isinstance(target.stop_reason(), Exited | Terminated):
+        raise TargetError("the program has ended: `run` begins again")
+    return _stand(session)
+
+
+def _stand(session: Session) -> Reply:
+    session.chosen = None
+    return why_stopped(session, session.target, b"")
 
 
 def detach(_session: Session, _target: Target, arguments: bytes) -> Reply:
@@ -54,6 +84,8 @@ ROWS = (
     Row("?", why_stopped, Target),
     Row("!", extend, Restart),
     Row("R", restart, Restart),
+    Row("vRun", run, Restart),
+    Row("vAttach", attach, Target),
     Row("D", detach, Target, while_running=True),
     Row("k", kill, Target, while_running=True),
     Row("vKill", kill_process, Kill, while_running=True),

@@ -1,4 +1,4 @@
-"""Negotiation: `qSupported`, `QStartNoAckMode`, `qAttached`.
+"""Negotiation: `qSupported`, `QStartNoAckMode`, `qAttached`, `qSymbol`.
 
 `vMustReplyEmpty` has no row on purpose: it asks what a packet without one gets.
 """
@@ -33,8 +33,14 @@ def attached(_session: Session, _target: Target, _: bytes) -> Reply:
     return b"1"
 
 
+def symbols_offered(_session: Session, _target: Target, _: bytes) -> Reply:
+    """`qSymbol::`: gdb has new symbols and would look some up. None are needed."""
+    return OK
+
+
 ROWS = (
     Row("qSupported", supported, Target, feature="multiprocess+"),
     Row("QStartNoAckMode", start_no_ack, Target, feature="QStartNoAckMode+"),
     Row("qAttached", attached, Target),
+    Row("qSymbol", symbols_offered, Target),
 )
