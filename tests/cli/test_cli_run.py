@@ -47,6 +47,12 @@ def test_the_exit_status_says_how_the_guest_ended(guest: Guest, name: str, statu
     assert re.search(r"after [\d,]+ instructions and \d+\.\d\d s$", last)
 
 
+def test_a_kernel_of_the_upper_half_in_a_32_bit_container_has_its_symbols_there(guest: Guest) -> None:
+    result = dbgvmm("run", guest("selftest"), "--repl", typed="break kmain\ncontinue\n")
+    assert re.search(r"breakpoint 1 at 0xffffffff80\w+ <kmain>", result.stdout)
+    assert "breakpoint 1, after" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
