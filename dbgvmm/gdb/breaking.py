@@ -50,7 +50,7 @@ class Breaking(GdbCommands):
         """Print `format` with the values of `arguments` whenever the guest comes there, without a stop.
 
         The lines are in the `output` of the next stop. The stub prints (gdb's `dprintf-style agent`), so the formats are
-        those of C with integers and strings.
+        those of C with integers and strings. gdb joins points at one address: a condition holds only if each of them has one.
         """
         option = f"-c {quoted(condition)} " if condition else ""
         words = " ".join(quoted(argument) for argument in arguments)
