@@ -1,4 +1,8 @@
-"""`VmProcess`: `dbgvmm run KERNEL --gdb --wait` as a child process on a Unix socket of its own."""
+"""`VmProcess`: `dbgvmm run KERNEL --gdb --wait` as a child process on a Unix socket of its own.
+
+A script that is killed takes the machine with it: gdb leaves at the end of its input, and the machine ends when it
+cannot tell anybody so. Only its folder in the directory for temporary files stays.
+"""
 
 from __future__ import annotations
 

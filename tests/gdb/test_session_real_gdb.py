@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
@@ -43,6 +43,14 @@ def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+def ended(pid: int) -> bool:
+    """Gone, or waiting for whoever inherited it to take note."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def socket_directories() -> set[Path]:
@@ -352,6 +360,31 @@ def test_a_script_that_forgets_the_end_leaves_nothing(guest: Guest) -> None:
     script = f"from dbgvmm.gdb import GdbSession\ns = GdbSession.run({str(guest('cpubound'))!r})\ns.resume()\nprint(*s.pids)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert all(gone(int(pid)) for pid in done.stdout.split())
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_script_that_is_killed_leaves_no_process(guest: Guest, running: bool) -> None:
+    script = f"""
+import time
+from dbgvmm.gdb import GdbSession
+gdb = GdbSession.run({str(guest("hello"))!r})
+gdb.break_at("kmain", temporary=True)
+gdb.continue_()
+gdb.write_memory("$pc", b"\\xeb\\xfe")  # jumps to itself: this guest does not end
+if {running}:
+    gdb.resume()
+print(*gdb.pids, flush=True)
+time.sleep(1000)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    process.kill()
+    process.communicate()
+    deadline = monotonic() + 20
+    while not all(map(ended, pids)) and monotonic() < deadline:
+        sleep(0.05)
+    assert len(pids) == 2 and all(map(ended, pids))
 
 
 # -- a machine that runs already
