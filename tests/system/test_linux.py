@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from pygdbmi.gdbcontroller import GdbController
 
 from dbgvmm import Machine, MachineConfig
 from dbgvmm.debug.stops import StopKind
+from dbgvmm.gdb import GdbSession, Reason, TimedOut
 
 REPOSITORY = Path(__file__).parent.parent.parent
 LINUX = Path(os.environ.get("DBGVMM_LINUX", REPOSITORY / "build" / "linux"))
@@ -84,47 +83,33 @@ def test_linux_boots_with_no_option_but_its_console() -> None:
     assert "asked for a reset" in done.stderr
 
 
+def linux_session(script: str) -> GdbSession:
+    return GdbSession.run(LINUX / "vmlinuz", initrd=LINUX / "initramfs.cpio", append=COMMAND_LINE + script, stop_timeout=600)
+
+
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
-def test_gdb_breaks_steps_reads_and_interrupts_a_booting_linux(tmp_path: Path) -> None:
-    socket = tmp_path / "gdb"
-    with subprocess.Popen(
-        command("boot", f"--gdb=unix:{socket}", "--wait"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True,
-    ) as dbgvmm:  # fmt: skip
-        assert dbgvmm.stderr is not None
-        assert "waits for gdb" in dbgvmm.stderr.readline()
-        gdb = GdbController(["gdb", "-nx", "-q", "--interpreter=mi3"], time_to_check_for_additional_output_sec=1)
-        try:
+def test_gdb_breaks_steps_reads_and_interrupts_a_booting_linux() -> None:
+    with linux_session("boot") as gdb:
+        gdb.break_at(STARTUP_64)
+        stop = gdb.continue_()
+        assert (stop.reason, stop.pc) == (Reason.BREAKPOINT, STARTUP_64)
+        assert "lea" in gdb.execute(f"x/6i {STARTUP_64:#x}")
+        assert gdb.step_instruction().pc != STARTUP_64
+        assert "rflags" in gdb.monitor("info registers")
+        gdb.delete()
+        gdb.resume()
+        with pytest.raises(TimedOut):
+            gdb.wait_for_stop(3)
+        stop = gdb.interrupt()
+        assert stop.signal == "SIGINT" and stop.pc is not None
+        assert stop.pc >= KERNEL_TEXT or stop.pc < 1 << 47
+        assert len(gdb.read_memory("$pc", 16)) == 16
 
-            def ask(text: str, timeout: int = 60) -> str:
-                return "".join(str(line.get("payload")) for line in gdb.write(text, timeout_sec=timeout))
 
-            def stopped(reason: str) -> None:
-                for _ in range(120):
-                    lines = gdb.get_gdb_response(timeout_sec=5, raise_error_on_timeout=False)
-                    if any(line["message"] == "stopped" for line in lines):
-                        assert reason in str(lines)
-                        return
-                pytest.fail(f"gdb was never told of {reason}")
-
-            ask("set mi-async on")
-            ask(f"target remote {socket}")
-            ask(f"break *{STARTUP_64:#x}")
-            gdb.write("-exec-continue", read_response=False)
-            stopped("breakpoint-hit")
-            assert f"{STARTUP_64:#x}" in ask("p/x $pc")
-            ask("stepi")
-            assert f"{STARTUP_64:#x}" not in ask("p/x $pc")
-            assert "lea" in ask(f"x/2i {STARTUP_64:#x}") + ask(f"x/6i {STARTUP_64:#x}")
-            assert "rflags" in ask("monitor info registers")
-            ask("delete")
-            gdb.write("-exec-continue", timeout_sec=6, raise_error_on_timeout=False)
-            gdb.write("-exec-interrupt", read_response=False)
-            stopped("signal-received")
-            pc = int(re.findall("0x[0-9a-f]+", ask("p/x $pc"))[0], 16)
-            assert pc >= KERNEL_TEXT or pc < 1 << 47
-            assert "x" in ask("x/2i $pc")
-            ask("kill")
-        finally:
-            gdb.exit()
-            dbgvmm.kill()
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+def test_a_session_types_into_linux_shell_and_stops_it_there() -> None:
+    with linux_session("") as gdb:
+        gdb.continue_to_output("dbgvmm: shell ready")
+        gdb.serial_input("echo $((6 * 7))-is-the-answer\n")
+        assert "42-is-the-answer" in gdb.continue_to_output("42-is-the-answer")
+        assert gdb.register("cr0") & 1 << 31
