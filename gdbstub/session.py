@@ -94,6 +94,10 @@ class Session:
         """The target's threads."""
         return (ONLY_THREAD,) if self.with_threads is None else self.with_threads.threads()
 
+    def live_threads(self) -> Sequence[ThreadId]:
+        """The threads to list: none once the program has ended, or gdb would show it as being there again."""
+        return () if isinstance(self.target.stop_reason(), Exited | Terminated) else self.threads()
+
     def find_thread(self, spec: ThreadSpec) -> ThreadId:
         """The thread that `spec` names, or the current one if that will do; TargetError if there is none."""
         matching = [thread for thread in self.threads() if spec.matches(thread)]

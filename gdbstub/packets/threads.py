@@ -40,7 +40,7 @@ def current(session: Session, _target: Threads, _: bytes) -> Reply:
 
 def list_first(session: Session, target: Threads, arguments: bytes) -> Reply:
     """`qfThreadInfo`: the thread-ids, as many as fit."""
-    session.threads_left = list(target.threads())
+    session.threads_left = list(session.live_threads())
     return list_next(session, target, arguments)
 
 

@@ -50,7 +50,7 @@ def threads(session: Session, target: Threads, arguments: bytes) -> Reply:
 
 def _thread_list(session: Session, target: Threads) -> str:
     lines = []
-    for thread in target.threads():
+    for thread in session.live_threads():
         attributes = f'id="{session.encode_thread(thread).decode()}"'
         state = ""
         if isinstance(target, DescribeThreads):

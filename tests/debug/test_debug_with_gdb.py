@@ -235,3 +235,13 @@ def test_gdb_shows_tables_and_msrs(gdb: Gdb) -> None:
     text = gdb("hello", "break kmain", "continue", "print $gdtr", "print $idtr", "print/x $lstar", "print $dr7", "kill")
     assert "limit" in text
     assert "Void" not in text and "void" not in text
+
+
+def test_a_guest_that_has_ended_has_no_threads(gdb: Gdb) -> None:
+    text = gdb(
+        "selftest", "continue", "info threads", "hbreak kmain", "run", "info threads", "kill", connect="target extended-remote"
+    )
+    ended = text.index("exited with code 01")
+    assert "No threads." in text[ended:]
+    assert text.count('Thread 1.1 "CPU 0"') == 1, "of the second run"
+    assert "New Thread 1.1" not in text[ended : text.index("No threads.")]

@@ -55,3 +55,12 @@ def test_attaching_to_another_process_or_after_the_end_is_refused(client: Client
 
 def test_gdbs_offer_of_symbols_is_declined(client: Client) -> None:
     assert client.ask("qSymbol::") == b"OK"
+
+
+def test_a_program_that_has_ended_has_no_threads_until_it_runs_again(client: Client, machine: Machine) -> None:
+    machine.reason = Exited(0)
+    assert client.ask("qfThreadInfo") == b"l"
+    assert b"<thread " not in client.ask("qXfer:threads:read::0,1000")
+    client.ask("vRun;")
+    assert client.ask("qfThreadInfo") == b"m1"
+    assert b'<thread id="1"' in client.ask("qXfer:threads:read::0,1000")
