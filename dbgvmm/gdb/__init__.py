@@ -7,7 +7,7 @@ variables, types, stacks.
 from __future__ import annotations
 
 from dbgvmm.gdb.errors import CommandFailed, GdbGone, GdbMissing, SessionError, TimedOut, VmFailed
-from dbgvmm.gdb.records import Answer
+from dbgvmm.gdb.records import Answer, Record
 from dbgvmm.gdb.results import Breakpoint, Frame, Reason, Stop, Watched
 from dbgvmm.gdb.session import GdbSession
 
@@ -19,6 +19,7 @@ __all__ = [
     "Breakpoint",
     "Watched",
     "Answer",
+    "Record",
     "SessionError",
     "CommandFailed",
     "TimedOut",

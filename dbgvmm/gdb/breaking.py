@@ -17,7 +17,10 @@ _ACCESS: Final = {
 
 
 class Breaking(GdbCommands):
-    """Where the guest is to stop. A location is what gdb takes ("kmain", "main.c:20"), or an address as a number."""
+    """Where the guest is to stop. A location is what gdb takes ("kmain", "main.c:20"), or an address as a number.
+
+    gdb carries out `commands` of a breakpoint after it has reported the stop: what must not stop is a dprintf's work.
+    """
 
     def break_at(
         self, location: str | int, *, condition: str = "", temporary: bool = False, hardware: bool = False, ignore: int = 0

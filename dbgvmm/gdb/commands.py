@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from dbgvmm.gdb.channel import Channel, quoted
 from dbgvmm.gdb.errors import CommandFailed, SessionError, TimedOut, VmFailed
-from dbgvmm.gdb.records import RUNNING, Answer
+from dbgvmm.gdb.records import RUNNING, Answer, Record
 from dbgvmm.gdb.results import Stop, parse_stop
 
 COMMAND_SECONDS: Final = 30.0
@@ -40,12 +41,17 @@ class GdbCommands:
         return "gdb has no machine any more"
 
     def execute(self, command: str) -> str:
-        """A command as a person types it, and what gdb prints. One that resumes the guest ends at the next stop."""
+        """A command as a person types it, and what gdb prints.
+
+        One that resumes the guest ends at the next stop, unless it ends in `&`, gdb's sign for the background.
+        """
         if "\n" in command:
             raise SessionError("one command at a time: gdb would ask for the lines behind the first one")
         answer = self.mi(f"-interpreter-exec console {quoted(command)}")
         printed = answer.console + answer.target
-        return printed + self.wait_for_stop().output if answer.message == RUNNING else printed
+        if answer.message != RUNNING or command.rstrip().endswith("&"):
+            return printed
+        return printed + self.wait_for_stop().output
 
     def monitor(self, command: str) -> str:
         """A command of dbgvmm's own (docs/commands.md), and its output. Raises CommandFailed with its words."""
@@ -54,6 +60,14 @@ class GdbCommands:
         except CommandFailed as error:
             # gdb itself only says "Protocol error".
             raise CommandFailed(f"monitor {command}", error.output.strip() or error.text) from error
+
+    def take_notes(self) -> Sequence[Record]:
+        """What gdb has reported besides stops since the last call (`breakpoint-modified`, `library-loaded`, ...); at most
+        the last thousand."""
+        self._channel.wait_until(lambda: True, 0.0)
+        notes = list(self._channel.inbox.notes)
+        self._channel.inbox.notes.clear()
+        return notes
 
     @property
     def running(self) -> bool:

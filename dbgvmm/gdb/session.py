@@ -179,6 +179,9 @@ class GdbSession(Running, Breaking, Looking):
 
 
 def _is_elf(path: Path) -> bool:
-    """The monitor takes a System.map, too, of which gdb knows nothing."""
-    with path.open("rb") as file:
-        return file.read(4) == b"\x7fELF"
+    """The monitor takes a System.map, too, of which gdb knows nothing. Raises SessionError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError as error:
+        raise SessionError(f"symbols {path}: {error.strerror}") from error

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from dbgvmm.gdb import CommandFailed, GdbSession, Reason, SessionError, TimedOut, VmFailed, Watched
+from dbgvmm.gdb import CommandFailed, GdbGone, GdbSession, Reason, SessionError, TimedOut, VmFailed, Watched
 
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 
@@ -53,8 +53,11 @@ def ended(pid: int) -> bool:
         return True
 
 
-def socket_directories() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("dbgvmm-*"))
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory for temporary files, of this test alone."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
 
 
 # -- stopping and looking
@@ -203,6 +206,21 @@ def test_a_command_that_resumes_ends_at_the_stop(hello: GdbSession) -> None:
     assert hello.execute("stepi") and hello.register("rip") > 0x106000
 
 
+def test_a_command_in_the_background_is_not_waited_for(hello: GdbSession) -> None:
+    hello.break_at("kmain")
+    assert hello.execute("continue &") == "Continuing.\n"
+    assert hello.wait_for_stop().reason is Reason.BREAKPOINT
+    assert "breakpoint-modified" in [note.message for note in hello.take_notes()]
+    assert hello.take_notes() == []
+
+
+def test_killing_the_machine_is_its_end(hello: GdbSession) -> None:
+    hello.execute("kill")
+    assert hello.vm_status(10) == 130
+    with pytest.raises(VmFailed, match="has ended with status 130.*killed by the debugger"):
+        hello.continue_()
+
+
 def test_monitor_commands_give_their_output_or_their_error(hello: GdbSession) -> None:
     hello.break_at("kmain")
     hello.continue_()
@@ -296,24 +314,26 @@ def test_a_guest_runs_until_it_has_printed_something(guest: Guest) -> None:
             session.continue_to_output("never")
 
 
-def test_a_kernel_that_cannot_be_used_is_said_in_dbgvmms_words(tmp_path: Path) -> None:
-    before = socket_directories()
+def test_a_kernel_that_cannot_be_used_is_said_in_dbgvmms_words(temporary: Path) -> None:
     with pytest.raises(VmFailed, match=r"nothing\.elf.*No such file") as caught:
-        GdbSession.run(tmp_path / "nothing.elf")
+        GdbSession.run(temporary / "nothing.elf")
     assert caught.value.status == 66
-    assert socket_directories() <= before
+    assert list(temporary.iterdir()) == []
 
 
 # -- the end
 
 
-def test_the_end_of_the_block_ends_both_processes_and_leaves_nothing(guest: Guest) -> None:
-    before = socket_directories()
+def test_the_end_of_the_block_ends_both_processes_and_leaves_nothing(guest: Guest, temporary: Path) -> None:
     with GdbSession.run(guest("hello")) as session:
         pids = session.pids
         assert not any(map(gone, pids))
+        assert list(temporary.iterdir()) != []
     assert len(pids) == 2 and all(map(gone, pids))
-    assert socket_directories() <= before
+    assert list(temporary.iterdir()) == []
+    session.close()
+    with pytest.raises(GdbGone):
+        session.evaluate("1")
 
 
 def test_so_does_an_error_while_the_guest_runs(guest: Guest) -> None:
@@ -408,6 +428,21 @@ def test_a_session_attaches_to_a_running_machine_and_lets_it_go(guest: Guest, tm
     finally:
         vm.kill()
         vm.wait()
+
+
+def test_symbols_that_cannot_be_read_are_said(guest: Guest, tmp_path: Path) -> None:
+    with pytest.raises(SessionError, match="symbols .*nothing: No such file"):
+        GdbSession.attach("unix:nobody", symbols=tmp_path / "nothing")
+
+
+def test_symbols_of_another_file_are_used(guest: Guest) -> None:
+    twin = guest("selftest").with_suffix(".elf64")
+    with GdbSession.run(guest("selftest"), symbols=twin) as session:
+        session.break_at("kmain")
+        stop = session.continue_()
+        assert stop.frame is not None and stop.frame.function == "kmain"
+        assert str(twin) in session.execute("info files")
+        assert "kmain" in session.monitor("info registers")
 
 
 def test_an_address_where_nobody_listens_is_said(tmp_path: Path) -> None:

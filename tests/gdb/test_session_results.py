@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pygdbmi.gdbmiparser import parse_response
 
 from dbgvmm.gdb.channel import quoted
@@ -130,3 +132,9 @@ def test_a_vector_register_is_all_its_bits() -> None:
 def test_an_argument_with_quotes_and_lines_stays_one_argument() -> None:
     assert quoted('print "a\\n"') == r'"print \"a\\n\""'
     assert quoted("a\nb\r\n") == r'"a\nb\r\n"'
+
+
+@given(st.text(st.characters(blacklist_categories=("Cc", "Cs"))) | st.text(st.sampled_from('a\\"\n\r ,{}')))
+def test_any_text_can_be_quoted(text: str) -> None:
+    """Read as gdb would: the quotes of its input are those of its output."""
+    assert parse_response("~" + quoted(text))["payload"] == text
