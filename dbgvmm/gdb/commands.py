@@ -61,6 +61,11 @@ class GdbCommands:
             # gdb itself only says "Protocol error".
             raise CommandFailed(f"monitor {command}", error.output.strip() or error.text) from error
 
+    def take_output(self) -> str:
+        """What has been printed since the last stop or call, and not for a command: dprintfs of a guest that still runs."""
+        self._channel.wait_until(lambda: True, 0.0)
+        return self._channel.inbox.take_text()
+
     def take_notes(self) -> Sequence[Record]:
         """What gdb has reported besides stops since the last call (`breakpoint-modified`, `library-loaded`, ...); at most
         the last thousand."""

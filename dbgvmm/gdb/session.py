@@ -29,7 +29,7 @@ _SETTINGS: Final = (
     "mi-async on", "confirm off", "pagination off", "width 0", "style enabled off", "debuginfod enabled off",
     "dprintf-style agent",
 )  # fmt: skip
-_OLDER_GDB: Final = "debuginfod enabled off"
+_NOT_IN_OLDER_GDB: Final = "debuginfod enabled off"
 _LOOK_SECONDS: Final = 0.05
 """How often the guest's serial output is looked at."""
 
@@ -40,6 +40,8 @@ class GdbSession(Running, Breaking, Looking):
     def __init__(self, channel: Channel, vm: VmProcess | None, command_timeout: float, stop_timeout: float) -> None:
         super().__init__(channel, command_timeout, stop_timeout)
         self._vm = vm
+        self._read_so_far = 0
+        """Bytes of the serial output in which `continue_to_output` has found what it wanted."""
 
     @classmethod
     def run(
@@ -99,7 +101,7 @@ class GdbSession(Running, Breaking, Looking):
             try:
                 self.mi(f"-gdb-set {setting}")
             except SessionError:
-                if setting != _OLDER_GDB:
+                if setting != _NOT_IN_OLDER_GDB:
                     raise
         if symbols is not None and _is_elf(Path(symbols)):
             self.mi(f"-file-exec-and-symbols {quoted(str(symbols))}")
@@ -129,7 +131,7 @@ class GdbSession(Running, Breaking, Looking):
         return self.last_stop.exit_code if self.last_stop is not None else None
 
     def serial_output(self) -> str:
-        """What the guest has sent on its serial line so far, as UTF-8."""
+        """All that the guest has sent on its serial line so far, as UTF-8. Empty if `options` lead the line elsewhere."""
         return self._own_vm().serial_output().decode("utf-8", "replace")
 
     def serial_input(self, text: str) -> None:
@@ -137,22 +139,31 @@ class GdbSession(Running, Breaking, Looking):
         self._own_vm().serial_input(text.encode())
 
     def continue_to_output(self, text: str, timeout: float | None = None) -> str:
-        """Run until the guest has sent `text` on its serial line, and stop it; all output. For moments without an address,
-        such as a login prompt: where the guest then stands is chance. Raises TimedOut, and SessionError if it stops before.
+        """Run until the guest has sent `text` on its serial line, and stop it: for moments without an address, such as a
+        prompt. Where the guest then stands is chance.
+
+        Looked through, and given back as far as `text`, is what came behind the last such find; if it is there already, the
+        guest does not run. Raises TimedOut, and SessionError if the guest stops before.
         """
-        vm = self._own_vm()
-        wanted = text.encode()
+        vm, wanted, start = self._own_vm(), text.encode(), self._read_so_far
         seconds = self.stop_timeout if timeout is None else timeout
-        inbox = self._channel.inbox
-        self.resume()
-        self._channel.wait_until(lambda: wanted in vm.serial_output() or not inbox.running, seconds, _LOOK_SECONDS)
-        in_time = inbox.running
-        stop = self.interrupt()
-        if wanted in vm.serial_output():
-            return self.serial_output()
-        if in_time:
-            raise TimedOut(f"the guest has not printed {text!r} within {seconds:g} s")
-        raise SessionError(f"the guest has stopped ({stop.reason or stop.signal}) without having printed {text!r}")
+
+        def seen() -> bool:
+            return wanted in vm.serial_output(start)
+
+        if not seen():
+            self.resume()
+            inbox = self._channel.inbox
+            self._channel.wait_until(lambda: seen() or not inbox.running, seconds, _LOOK_SECONDS)
+            too_late = inbox.running
+            stop = self.interrupt()
+            if not seen():
+                if too_late:
+                    raise TimedOut(f"the guest has not printed {text!r} within {seconds:g} s")
+                raise SessionError(f"the guest has stopped ({stop.reason or stop.signal}) without having printed {text!r}")
+        before, found, _ = vm.serial_output(start).partition(wanted)
+        self._read_so_far += len(before) + len(found)
+        return (before + found).decode("utf-8", "replace")
 
     def messages(self) -> str:
         """What dbgvmm itself has said on standard error."""

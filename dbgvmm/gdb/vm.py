@@ -39,6 +39,7 @@ class VmProcess:
         directory = Path(self._directory.name)
         self._serial = directory / "serial"
         self._said = b""
+        self._last_output: bytes | None = None
         line = [sys.executable, "-m", "dbgvmm", "run", f"--gdb=unix:{directory / 'gdb'}", "--wait", *arguments]
         # The serial output goes to a file: no pipe can fill up and hold the guest while nobody reads.
         with self._serial.open("wb") as serial:
@@ -110,9 +111,13 @@ class VmProcess:
         said = [line for line in self.messages.splitlines() if line.strip()]
         return f"the virtual machine has ended with status {status}" + (f", saying `{said[-1]}`" if said else "")
 
-    def serial_output(self) -> bytes:
-        """All that the guest has sent on its serial line so far."""
-        return self._serial.read_bytes()
+    def serial_output(self, start: int = 0) -> bytes:
+        """All that the guest has sent on its serial line so far, or what is behind the first `start` bytes."""
+        if self._last_output is not None:
+            return self._last_output[start:]
+        with self._serial.open("rb") as file:
+            file.seek(start)
+            return file.read()
 
     def serial_input(self, data: bytes) -> None:
         """Type on the guest's serial line. It gets the bytes when it runs. Raises SessionError."""
@@ -126,7 +131,7 @@ class VmProcess:
             raise SessionError(f"{len(data) - written:,} bytes of serial input are too many: the guest has to read some first")
 
     def close(self) -> None:
-        """End it for sure, and remove its files."""
+        """End it for sure, and remove its files. What it has printed and said can still be read."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -136,6 +141,7 @@ class VmProcess:
         self._process.wait()
         if not self._stderr.closed:
             self._read_messages()
+            self._last_output = self.serial_output()
         self._stdin.close()
         self._stderr.close()
         self._directory.cleanup()

@@ -162,6 +162,21 @@ def test_dprintf_prints_without_a_stop(small: GdbSession) -> None:
     assert len(lines) == 8 and lines[0].startswith("check crc32 by table: ")
 
 
+def test_dprintfs_of_a_guest_that_still_runs_can_be_read(guest: Guest) -> None:
+    with GdbSession.run(guest("cpubound")) as session:
+        session.dprintf("*check_eq", "check %s\n", "(char *) $rdi")
+        session.continue_to_output("ok   crc32 by table")
+        assert session.last_stop is not None and session.last_stop.output.startswith("check crc32 by table\n")
+        session.resume()
+        seen = ""
+        deadline = monotonic() + 30
+        while "check crc32 bit by bit\n" not in seen and session.running and monotonic() < deadline:
+            seen += session.take_output()
+            sleep(0.02)
+        assert "check crc32 bit by bit\n" in seen
+        assert "check crc32 by table" not in seen
+
+
 def test_the_guests_end_has_its_exit_code(small: GdbSession) -> None:
     assert small.exit_code is None
     stop = small.continue_()
@@ -305,8 +320,10 @@ def test_a_guest_gets_what_is_typed(guest: Guest) -> None:
 
 def test_a_guest_runs_until_it_has_printed_something(guest: Guest) -> None:
     with GdbSession.run(guest("cpubound")) as session:
-        assert "ok   crc32 by table\r\n" in session.continue_to_output("ok   crc32 by table\r\n")
+        assert session.continue_to_output("ok  ").splitlines()[0] == "cpubound: scale 100"
+        assert session.continue_to_output("table\r\n") == " crc32 by table\r\n"
         assert not session.running
+        assert session.continue_to_output("ok  ").startswith("crc32 bit by bit"), "the second one"
         with pytest.raises(TimedOut, match="has not printed 'never' within 0.2 s"):
             session.continue_to_output("never", timeout=0.2)
         session.break_at("print")
@@ -334,6 +351,13 @@ def test_the_end_of_the_block_ends_both_processes_and_leaves_nothing(guest: Gues
     session.close()
     with pytest.raises(GdbGone):
         session.evaluate("1")
+
+
+def test_what_the_guest_has_printed_can_be_read_after_the_end(guest: Guest) -> None:
+    with GdbSession.run(guest("hello")) as session:
+        session.continue_()
+    assert session.serial_output() == "Hello from long mode.\r\n"
+    assert "gdb has connected" in session.messages()
 
 
 def test_so_does_an_error_while_the_guest_runs(guest: Guest) -> None:
@@ -410,12 +434,14 @@ time.sleep(1000)
 # -- a machine that runs already
 
 
-def test_a_session_attaches_to_a_running_machine_and_lets_it_go(guest: Guest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [("--wait",), ()])
+def test_a_session_attaches_to_a_machine_and_lets_it_go(guest: Guest, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """To one that waits and to one that runs already."""
     socket = tmp_path / "gdb"
-    line = [sys.executable, "-m", "dbgvmm", "run", str(guest("cpubound-small")), f"--gdb=unix:{socket}", "--wait"]
+    line = [sys.executable, "-m", "dbgvmm", "run", str(guest("cpubound")), f"--gdb=unix:{socket}", *options]
     vm = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        assert vm.stderr is not None and "waits for gdb" in vm.stderr.readline()
+        assert vm.stderr is not None and "gdb: target remote" in vm.stderr.readline()
         with GdbSession.attach(f"unix:{socket}") as session:
             session.break_at("verdict")
             stop = session.continue_()
@@ -428,6 +454,19 @@ def test_a_session_attaches_to_a_running_machine_and_lets_it_go(guest: Guest, tm
     finally:
         vm.kill()
         vm.wait()
+
+
+def test_attaching_by_port(guest: Guest) -> None:
+    line = [sys.executable, "-m", "dbgvmm", "run", str(guest("hello")), "--gdb=0", "--wait"]
+    vm = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        assert vm.stderr is not None
+        address = vm.stderr.readline().split()[-1]
+        with GdbSession.attach(address) as session:
+            assert session.register("rip") == session.integer("&boot_entry32")
+    finally:
+        vm.kill()
+        vm.communicate()
 
 
 def test_symbols_that_cannot_be_read_are_said(guest: Guest, tmp_path: Path) -> None:
