@@ -160,14 +160,13 @@ class GdbServer:
     # -- running for it
 
     def run(self, run: RunFunction) -> Stop:
-        """Run the machine as the debugger asked, or just run it if there is none."""
+        """Run the machine as the debugger asked, or just run it if there is none. An interrupt that has come before makes the
+        machine stop at once."""
         if self._stub is None:
             return run()
         last = self._machine.last_stop
         if last is not None and last.kind in _STUCK:
             return last
-        if self._target.interrupted:
-            return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
         match self._target.action:
             case Step():
                 return self._step(run)
@@ -196,7 +195,8 @@ class GdbServer:
             if done % _STEPS_BETWEEN_POLLS == 0:
                 self.poll()
             if self._target.interrupted or self._stopped_machine:
-                return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
+                # The machine has been asked to stop, and has to take the request: it does not run.
+                return run()
         raise AssertionError("count() does not end")
 
     def _show(self, text: str) -> None:

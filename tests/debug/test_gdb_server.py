@@ -126,6 +126,22 @@ def test_control_c_interrupts_also_when_it_comes_with_the_continue(debug: Callab
     assert (stop.kind, stop.text) == (StopKind.QUIT, "killed by the debugger")
 
 
+def test_one_control_c_is_one_stop(debug: Callable[[str], Debugged]) -> None:
+    """Also when it comes before the machine has begun to run, or between the steps of a range."""
+
+    def script(session: RspSession) -> None:
+        session.send_raw(b"$c#63\x03")
+        assert session.receive().startswith(b"T02")
+        assert session.ask(b"s").startswith(b"T05")
+        session.send(b"vCont;r0,ffffffffffffffff:1")
+        session.send_raw(b"\x03")
+        assert session.receive().startswith(b"T02")
+        assert session.ask(b"s").startswith(b"T05")
+        session.send(b"k")
+
+    debug("cpubound").run(script)
+
+
 def test_breakpoints_stop_in_front_of_the_instruction_and_go_with_the_debugger(
     debug: Callable[[str], Debugged], hello: Session
 ) -> None:
