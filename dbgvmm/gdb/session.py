@@ -17,13 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from dbgvmm.debug.symbols import load_symbols
 from dbgvmm.gdb.breaking import Breaking
 from dbgvmm.gdb.channel import Channel, quoted
 from dbgvmm.gdb.commands import COMMAND_SECONDS, STOP_SECONDS
 from dbgvmm.gdb.errors import SessionError, TimedOut
 from dbgvmm.gdb.looking import Looking
 from dbgvmm.gdb.running import Running
+from dbgvmm.gdb.serving import MachineServer
 from dbgvmm.gdb.vm import VmProcess
+from dbgvmm.machine import Machine
 
 _SETTINGS: Final = (
     "mi-async on", "confirm off", "pagination off", "width 0", "style enabled off", "debuginfod enabled off",
@@ -35,9 +38,11 @@ _LOOK_SECONDS: Final = 0.05
 
 
 class GdbSession(Running, Breaking, Looking):
-    """Made by `GdbSession.run` or `GdbSession.attach`. Not for several threads at once."""
+    """Made by `GdbSession.run`, `attach` or `serve`. Not for several threads at once."""
 
-    def __init__(self, channel: Channel, vm: VmProcess | None, command_timeout: float, stop_timeout: float) -> None:
+    def __init__(
+        self, channel: Channel, vm: VmProcess | MachineServer | None, command_timeout: float, stop_timeout: float
+    ) -> None:
         super().__init__(channel, command_timeout, stop_timeout)
         self._vm = vm
         self._read_so_far = 0
@@ -94,6 +99,28 @@ class GdbSession(Running, Breaking, Looking):
             channel = Channel(gdb)
             resources.callback(channel.close)
             return cls(channel, None, command_timeout, stop_timeout)._connect(address, symbols, resources)
+
+    @classmethod
+    def serve(
+        cls,
+        machine: Machine,
+        *,
+        symbols: str | Path | None = None,
+        gdb: str = "gdb",
+        command_timeout: float = COMMAND_SECONDS,
+        stop_timeout: float = STOP_SECONDS,
+    ) -> Self:
+        """Debug a booted machine of this process. A thread runs it; while it stands still the script may look at its
+        objects, too. It stands still when the session ends. Raises GdbMissing, CommandFailed, SymbolError.
+        """
+        table = load_symbols(Path(symbols)) if symbols is not None else None
+        with ExitStack() as resources:
+            server = MachineServer(machine, table)
+            # gdb first: the thread ends when gdb has gone.
+            resources.callback(server.close)
+            channel = Channel(gdb)
+            resources.callback(channel.close)
+            return cls(channel, server, command_timeout, stop_timeout)._connect(server.address, symbols, resources)
 
     def _connect(self, address: str, symbols: str | Path | None, resources: ExitStack) -> Self:
         """Set gdb up; take over `resources` once that has worked."""
@@ -176,11 +203,12 @@ class GdbSession(Running, Breaking, Looking):
     @property
     def pids(self) -> tuple[int, ...]:
         """The process numbers of gdb and, if `run` has started it, the machine."""
-        return (self._channel.pid,) if self._vm is None else (self._channel.pid, self._vm.pid)
+        own = (self._vm.pid,) if isinstance(self._vm, VmProcess) else ()
+        return (self._channel.pid, *own)
 
     def _own_vm(self) -> VmProcess:
-        if self._vm is None:
-            raise SessionError("this session is attached to a machine that it has not started: its output is elsewhere")
+        if not isinstance(self._vm, VmProcess):
+            raise SessionError("this session has not started the machine: its serial line and messages are elsewhere")
         return self._vm
 
     def _why_lost(self) -> str:

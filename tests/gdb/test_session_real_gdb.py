@@ -446,7 +446,7 @@ def test_a_session_attaches_to_a_machine_and_lets_it_go(guest: Guest, tmp_path: 
             session.break_at("verdict")
             stop = session.continue_()
             assert stop.frame is not None and stop.frame.function == "verdict"
-            with pytest.raises(SessionError, match="attached to a machine that it has not started"):
+            with pytest.raises(SessionError, match="has not started the machine"):
                 session.serial_output()
         output, _ = vm.communicate(timeout=30)
         assert "PASS 8 checks" in output
