@@ -40,6 +40,7 @@ check-lint:
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/mypy bench/*.py
+	$(BIN)/mypy examples/*.py
 
 bench: test-packages $(BIN)/dbgvmm guests linux
 	@$(BIN)/python bench/cpubound.py
