@@ -27,6 +27,9 @@ class Breaking(GdbCommands):
     ) -> Breakpoint:
         """A breakpoint. `condition` is evaluated by the stub, without a stop. `ignore`: how many hits do not count.
 
+        A function that was inlined has several places, where gdb often cannot find a condition's variables: it then stops
+        and says so in the stop's `output`. "*function" is its one own place, and registers are always there.
+
         Before the guest has loaded or mapped its code, or where it unpacks itself, `hardware` says what is meant, although
         no breakpoint changes the guest's memory.
         """
