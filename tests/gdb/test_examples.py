@@ -82,4 +82,4 @@ def test_every_example_is_in_the_readme_and_short() -> None:
     readme = (REPOSITORY / "examples" / "README.md").read_text()
     assert len(scripts) == 3
     assert [path.name for path in scripts if f"`{path.name}`" not in readme] == []
-    assert [path.name for path in scripts if len(path.read_text().splitlines()) > 60] == []
+    assert [path.name for path in scripts if len(path.read_text().splitlines()) > 40] == []
