@@ -228,7 +228,11 @@ class TranslationCache:
             for edge in unit.edges:
                 if edge.target is not None:
                     edge.target.incoming.remove(edge)
-            self._new_tc_page(page)
+            unit.probes = ()
+            if len(code) > PAGE_SIZE:
+                limit = unit.length // 2  # probes and guards can be long
+            else:
+                self._new_tc_page(page)
         self._put(unit, tc_page, at, code)
         unit.sites = [site.count for site in sites]
         self.sites.update(zip(unit.sites, sites, strict=True))

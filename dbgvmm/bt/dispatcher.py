@@ -30,7 +30,7 @@ from dbgvmm.bt.return_selectors import ReturnSelectors
 from dbgvmm.bt.site_exits import SiteExits
 from dbgvmm.bt.stepper import Stepper
 from dbgvmm.bt.sync import IOPL, KERNEL_IOPL, StateSync
-from dbgvmm.bt.tcdata import BUDGET, INTERRUPT_WAITS, IOPL_SET, MARGIN, PENDING, VIRTUAL_IOPL, TcData
+from dbgvmm.bt.tcdata import BUDGET, INTERRUPT_WAITS, IOPL_SET, LIMIT, MARGIN, PENDING, VIRTUAL_IOPL, TcData
 from dbgvmm.bt.trace_exits import TraceExits
 from dbgvmm.bt.watching import Watching
 from dbgvmm.cpu.bits import DR6, RFLAGS, PageFaultError, Vector
@@ -78,6 +78,8 @@ class Dispatcher:
         self._signed[BUDGET >> 3] = -MARGIN
         self.open_pages: list[int] = []
         self.ignore_breakpoint = False
+        self.probe_left = False
+        """The probe at RIP wants its breakpoint to be asked."""
         self.trap_after = 0
         self.one_round = False
         """The #DB that comes next is that of `end_after_one_round`."""
@@ -122,6 +124,7 @@ class Dispatcher:
         now = self.count if count is None else count
         self.limit = limit
         self._signed[BUDGET >> 3] = limit - now - MARGIN
+        self._signed[LIMIT >> 3] = limit - MARGIN
 
     # -- exits
 
@@ -262,7 +265,7 @@ class Dispatcher:
                 ):
                     self._interrupt()
                     continue
-                if cpu.rip in self.cache.all_breakpoints and not self.ignore_breakpoint:
+                if cpu.rip in self.cache.all_breakpoints and not self.ignore_breakpoint and not self._leaves_it_to_probe():
                     self.on_breakpoint(cpu.rip)
                     continue
                 if not cpu.in_64bit_code:
@@ -279,6 +282,21 @@ class Dispatcher:
                 deliver_fault(cpu, self.memory, fault)
             except CacheFull:
                 self.cache.flush()
+
+    def _leaves_it_to_probe(self) -> bool:
+        """Whether the breakpoint at RIP need not be asked: the unit that is entered next has its probe, which has not just
+        left."""
+        left, self.probe_left = self.probe_left, False
+        cpu = self.cpu
+        return not (
+            left
+            or cpu.rip in self.cache.breakpoints
+            or self.remaining() <= MARGIN
+            or cpu.interrupt_shadow
+            or cpu.rflags & RFLAGS.TF
+            or self.guest_debug.armed
+            or not cpu.in_64bit_code
+        )
 
     def _interrupt(self) -> None:
         vector = self.acknowledge()

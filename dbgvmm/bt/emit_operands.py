@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from iced_x86 import Decoder, Instruction, InstructionInfoFactory, OpKind, Register, RegisterInfo
+from iced_x86 import (
+    Code,
+    Decoder,
+    Encoder,
+    Instruction,
+    InstructionInfoFactory,
+    MemoryOperand,
+    MemorySizeExt,
+    Mnemonic,
+    OpKind,
+    Register,
+    RegisterInfo,
+)
 
 from dbgvmm.bt import tcdata, units
 from dbgvmm.bt.emission import LOAD_RAX, STORE_RAX, U32, U64, Emission, fits_signed32
 
 _LEGACY_PREFIXES = frozenset((0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65))
 _SPILLABLE = {Register.RAX: 0, Register.RCX: 1, Register.RDX: 2, Register.RBX: 3, Register.RSI: 6, Register.RDI: 7}
+_NAMES = {
+    1: (Register.AL, Register.CL, Register.DL, Register.BL, Register.SIL, Register.DIL),
+    2: (Register.AX, Register.CX, Register.DX, Register.BX, Register.SI, Register.DI),
+    4: (Register.EAX, Register.ECX, Register.EDX, Register.EBX, Register.ESI, Register.EDI),
+    8: tuple(_SPILLABLE),
+}
+_MOVES = {
+    size: (load, store, dict(zip(_SPILLABLE.values(), _NAMES[size], strict=True)))
+    for size, load, store in (
+        (1, Code.MOV_R8_RM8, Code.MOV_RM8_R8), (2, Code.MOV_R16_RM16, Code.MOV_RM16_R16),
+        (4, Code.MOV_R32_RM32, Code.MOV_RM32_R32), (8, Code.MOV_R64_RM64, Code.MOV_RM64_R64),
+    )
+}  # fmt: skip
+"""By the operand's bytes: how to load and store it, and the spillable registers of that size."""
+ROTATES_THROUGH_CARRY = frozenset((Mnemonic.RCL, Mnemonic.RCR))
 _NEEDS_RAX = frozenset((Register.RAX, Register.EAX, Register.RIP, Register.EIP))
 
 
@@ -49,6 +76,34 @@ def setcc(out: Emission, instruction: Instruction, raw: bytes, guest: int, numbe
     out.mark(guest + len(raw), number + 1, units.FIX_RAX)
     out.data_ref(LOAD_RAX, tcdata.SPILL_RAX)
     return True
+
+
+def touch_before_rotate(out: Emission, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:
+    """In front of RCL or RCR to memory: load and store the operand as it is.
+
+    The engine has changed the carry flag already when the store of such a rotate faults, and it would rotate a wrong one in
+    when it is tried again. (Not where a RIP-relative operand needs a register of its own.)
+    """
+    relative = instruction.is_ip_rel_memory_operand
+    if instruction.op0_kind != OpKind.MEMORY or relative and not fits_signed32(instruction.ip_rel_memory_address):
+        return
+    register = _spill_register(out.info, instruction)
+    load, store, names = _MOVES[MemorySizeExt.size(instruction.memory_size)]
+    displacement = instruction.memory_displacement
+    displacement -= displacement >> 63 << 64
+    base, size = (Register.NONE, 4) if relative else (instruction.memory_base, instruction.memory_displ_size)
+    operand = MemoryOperand(
+        base, instruction.memory_index, instruction.memory_index_scale, displacement, size,
+        seg=instruction.segment_prefix,
+    )  # fmt: skip
+    encoder = Encoder(64)
+    encoder.encode(Instruction.create_reg_mem(load, names[register], operand), 0)
+    encoder.encode(Instruction.create_mem_reg(store, operand, names[register]), 0)
+    out.data_ref(bytes((0x48, 0x89, register << 3 | 5)), tcdata.SPILL_ANY)
+    out.mark(guest, number, units.FIX_SPILL + register)
+    out.code += encoder.take_buffer()
+    out.data_ref(bytes((0x48, 0x8B, register << 3 | 5)), tcdata.SPILL_ANY)
+    out.mark(guest, number)
 
 
 def emit_wide_exchange(out: Emission, instruction: Instruction, raw: bytes, guest: int, number: int) -> None:

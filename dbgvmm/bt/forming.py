@@ -13,6 +13,7 @@ from iced_x86 import Decoder, DecoderError, Instruction, Mnemonic, OpCodeOperand
 
 from dbgvmm.bt import classify as cls
 from dbgvmm.bt.classify import Classifier
+from dbgvmm.bt.emit_operands import ROTATES_THROUGH_CARRY
 from dbgvmm.bt.stores import PLAIN_STORES
 from dbgvmm.bt.tcdata import MARGIN
 from dbgvmm.hardware.layout import MASK64
@@ -33,6 +34,8 @@ PLAIN_STORE: Final = 1 << 10
 be found guilty (adaptation.py)."""
 RIP_RELATIVE: Final = 1 << 11
 """Of an opcode: with a ModRM operand that may be relative to RIP. Of a special: it is."""
+ROTATE: Final = 1 << 13
+"""A rotate through the carry flag."""
 COUNT: Final = 1 << 12
 """In front of the instruction, the unit counts itself."""
 _CALLOUTS_WHEN_PRECISE: Final = frozenset((cls.POPF, cls.RDTSC))
@@ -91,6 +94,8 @@ class Former:
             traits |= KILLS_FLAGS
         if instruction.mnemonic in _SETCC:
             traits |= SETCC
+        if instruction.mnemonic in ROTATES_THROUGH_CARRY:
+            traits |= ROTATE
         if code in PLAIN_STORES:
             traits |= PLAIN_STORE
         opcode = instruction.op_code()
@@ -111,7 +116,7 @@ class Former:
         """
         known = self._traits
         ends = ENDS_PRECISE if precise else ENDS
-        mask = CLASS | SETCC | PLAIN_STORE if guilty else CLASS | SETCC
+        mask = CLASS | SETCC | ROTATE | PLAIN_STORE if guilty else CLASS | SETCC | ROTATE
         specials: list[Special] = []
         number = branches = kind = 0
         jcc, invalid = cls.JCC, cls.INVALID

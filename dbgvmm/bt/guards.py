@@ -21,6 +21,7 @@ from iced_x86 import (
     InstructionInfoFactory,
     MemoryOperand,
     MemorySizeExt,
+    Mnemonic,
     OpKind,
     Register,
     RegisterInfo,
@@ -81,7 +82,9 @@ def _takes_one_access(info: InstructionInfoFactory, instruction: Instruction) ->
         return False
     if len(info.info(instruction).used_memory()) != 1 or not 0 < _size(instruction) <= _LARGEST:
         return False
-    return instruction.mnemonic not in BIT_TESTS or kinds[1] != OpKind.REGISTER
+    if instruction.mnemonic in BIT_TESTS:
+        return kinds[1] != OpKind.REGISTER
+    return instruction.mnemonic != Mnemonic.XLATB
 
 
 def _size(instruction: Instruction) -> int:

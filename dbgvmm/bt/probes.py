@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbgvmm.bt import units
-from dbgvmm.bt.emission import STORE_RAX, STORE_RCX, U32, U64, Emission
-from dbgvmm.bt.tcdata import PROBE_FLAGS, PROBE_RAX, PROBE_RBX, PROBE_RCX, PROBE_RDX
+from dbgvmm.bt.emission import I32, STORE_RAX, STORE_RCX, U32, U64, Emission
+from dbgvmm.bt.tcdata import PROBE_BUFFER, PROBE_COUNT, PROBE_FLAGS, PROBE_RAX, PROBE_RBX, PROBE_RCX, PROBE_RDX
 from dbgvmm.bt.units import Site, TranslationUnit
-from dbgvmm.hardware.layout import DATA_VA, MASK64, USER_DATA_VA
+from dbgvmm.hardware.layout import DATA_VA, MASK64, TRACE_VA, USER_DATA_VA, USER_TRACE_VA
 
-MAX_BODY: Final = 768
+MAX_BODY: Final = 1024
 """Bytes of a body: a unit with the probes that it may have must fit into a TC page."""
 
 _STORE_RDX: Final = b"\x48\x89\x15"
@@ -27,6 +27,10 @@ _STORE_RBX: Final = b"\x48\x89\x1d"
 _SAVE_FLAGS: Final = b"\x9f\x0f\x90\xc0"
 """lahf; seto al"""
 _MOV_RBX: Final = b"\x48\xbb"
+_MOV_RAX: Final = b"\x48\xb8"
+_STORE_AT_RBX: Final = b"\x48\x89\x83"
+_SET_AT_RBX: Final = b"\x48\xc7\x83"
+"""mov [rbx + ...], rax; mov qword [rbx + ...], immediate"""
 _TEST_RAX: Final = b"\x48\x85\xc0"
 _JZ: Final = b"\x74"
 _JNZ_NEAR: Final = b"\x0f\x85"
@@ -46,17 +50,23 @@ class Probe:
 
     It finds the data page in RBX, the guest's RAX, RCX, RDX and RBX there (`tcdata.PROBE_...`), the guest's other registers
     in place. It may change RAX, RCX, RDX, the flags and words from PROBE_STACK on; it does not write to guest memory.
+
+    records: it writes to the trace area (and finds PROBE_BUFFER and PROBE_COUNT set). If it leaves, it has not.
     """
 
     body: bytes
+    records: bool = False
 
     def __post_init__(self) -> None:
         if len(self.body) > MAX_BODY:
             raise ValueError(f"a probe of {len(self.body)} bytes: {MAX_BODY} at most")
 
     def __or__(self, other: Probe) -> Probe:
-        """Leave if one of both wants to. Raises ValueError if that is too long."""
-        return Probe(self.body + _TEST_RAX + _JNZ_NEAR + U32.pack(len(other.body)) + other.body)
+        """Leave if one of both wants to: then the monitor does what both are for. So what the other one records must be the
+        last thing. Raises ValueError if this one records, or if that is too long."""
+        if self.records:
+            raise ValueError("a probe that records comes last")
+        return Probe(self.body + _TEST_RAX + _JNZ_NEAR + U32.pack(len(other.body)) + other.body, other.records)
 
 
 def emit_probe(out: Emission, probe: Probe, guest: int, number: int) -> None:
@@ -70,6 +80,11 @@ def emit_probe(out: Emission, probe: Probe, guest: int, number: int) -> None:
     code += _SAVE_FLAGS
     out.data_ref(STORE_RAX, PROBE_FLAGS)
     code += _MOV_RBX + U64.pack(USER_DATA_VA if out.user else DATA_VA)
+    if probe.records:
+        code += _MOV_RAX + U64.pack(USER_TRACE_VA if out.user else TRACE_VA)
+        code += _STORE_AT_RBX + U32.pack(PROBE_BUFFER)
+        counted = unit.length if number >= unit.count_index else 0
+        code += _SET_AT_RBX + U32.pack(PROBE_COUNT) + I32.pack(number - counted)
     start = out.at + len(code)
     code += probe.body
     code += _TEST_RAX + _JZ + bytes((len(_RESTORE) + 2,))

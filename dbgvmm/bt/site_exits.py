@@ -104,6 +104,7 @@ class SiteExits:
         self.recovery.restore(unit, unit.mark_at(unit.resume_at))
         remaining = self._signed[0] + MARGIN
         if self._dispatcher.stop_requested or remaining <= 0 or self.cpu.rip in self.cache.probes:
+            self._dispatcher.probe_left = True  # it has not run, and must not be entered again
             self._dispatcher.resume()
         else:
             self._dispatcher.enter_precise(remaining)
@@ -155,6 +156,7 @@ class SiteExits:
         """A probe says that its breakpoint wants to be asked (it may just be unable to tell)."""
         unit = site.unit
         self.recovery.restore(unit, unit.mark_at(site.count - len(EXIT)))
+        self._dispatcher.probe_left = True
         self._dispatcher.resume()
 
     def _on_callout(self, site: Site) -> None:

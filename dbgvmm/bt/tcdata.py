@@ -38,6 +38,16 @@ PROBE_FLAGS: Final = 0xA0
 USUAL_FLAGS_8: Final = 0x100
 USUAL_FLAGS_16: Final = 0x200
 """Tables of 256 bytes: 0 for the values of RFLAGS bits 15:8 and 23:16 that IRETQ in the TC may load."""
+PROBE_BUFFER: Final = 0xA8
+PROBE_COUNT: Final = 0xB0
+"""For a probe that records: where the trace area is, as it sees it; and what LIMIT - BUDGET lacks to be the count."""
+LIMIT: Final = 0xB8
+"""Signed: the instruction count at which the clock wants to be asked, less `MARGIN`."""
+TRACE_NEXT: Final = 0xC0
+"""Bytes of the trace area that are used (trace_area.py)."""
+PROBE_RSP: Final = 0xC8
+PROBE_PUSHED: Final = 0xE8
+"""The guest's RSP while a probe has a stack of its own, and the word that it pushes there."""
 ALIASES: Final = 0x300
 MAX_ALIASES: Final = 8
 """For each alias of a watched page (aliases.py), four words: the page's address and the alias' for the kernel, and for the

@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from iced_x86 import InstructionInfoFactory
+from iced_x86 import Instruction, InstructionInfoFactory
 
 from dbgvmm.bt import classify as cls
 from dbgvmm.bt import emit_branches as branches
 from dbgvmm.bt import emit_sensitive as sensitive
 from dbgvmm.bt.emission import Emission, TscScale
-from dbgvmm.bt.emit_operands import emit_wide_exchange, rip_relative, setcc
-from dbgvmm.bt.forming import CLASS, COUNT, MAX_UNIT, PLAIN_STORE, RIP_RELATIVE, SETCC, Formed, Former
+from dbgvmm.bt.emit_operands import emit_wide_exchange, rip_relative, setcc, touch_before_rotate
+from dbgvmm.bt.forming import CLASS, COUNT, MAX_UNIT, PLAIN_STORE, RIP_RELATIVE, ROTATE, SETCC, Formed, Former
 from dbgvmm.bt.guards import Guard, emit_guarded, end_guarded
 from dbgvmm.bt.probes import Probe, emit_probe
 from dbgvmm.bt.stores import StoreSite
@@ -148,10 +148,7 @@ class Translator:
                         end_guarded(out, behind)
                         out.edge(b"\xe9", instruction.near_branch_target, number + 1)
                         continue
-                    if traits & RIP_RELATIVE:
-                        rip_relative(out, instruction, raw, guest, number)
-                    else:
-                        code += raw
+                    Translator._copied(out, instruction, raw, guest, number, traits)
                     end_guarded(out, behind)
                 elif kind:
                     _EMITTERS[kind](out, instruction, raw, guest, number)
@@ -159,10 +156,8 @@ class Translator:
                     out.exit(StoreSite(unit, unit.guest_rip + guest & MASK64, instruction, number))
                 elif traits & SETCC and setcc(out, instruction, raw, guest, number):
                     pass
-                elif traits & RIP_RELATIVE:
-                    rip_relative(out, instruction, raw, guest, number)
                 else:
-                    code += raw
+                    Translator._copied(out, instruction, raw, guest, number, traits)
             if copied < size:
                 offsets.append(len(code))
                 states.append(copied << 16 | following << 8 | RUN)
@@ -171,3 +166,13 @@ class Translator:
         if formed.open_end:
             out.mark(size, unit.length)
             out.edge(b"\xe9", unit.guest_rip + size & MASK64, unit.length)
+
+    @staticmethod
+    def _copied(out: Emission, instruction: Instruction, raw: bytes, guest: int, number: int, traits: int) -> None:
+        """An instruction that is copied, its operand made absolute if it was relative to RIP."""
+        if traits & ROTATE:
+            touch_before_rotate(out, instruction, raw, guest, number)
+        if traits & RIP_RELATIVE:
+            rip_relative(out, instruction, raw, guest, number)
+        else:
+            out.code += raw

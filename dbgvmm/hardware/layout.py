@@ -32,6 +32,9 @@ MONITOR_SIZE: Final = 1 << 30
 # -- physical, relative to MONITOR_PA
 DATA_OFFSET: Final = 0
 """The TC's data page: counters, spilled registers, virtual flags."""
+TRACE_OFFSET: Final = 0x1_0000
+TRACE_PAGES: Final = 112
+"""The trace area: what probes record until the monitor takes it (bt/trace_area.py)."""
 TC_OFFSET: Final = 0x10_0000
 TC_SIZE: Final = 128 << 20
 FRAMES_OFFSET: Final = TC_OFFSET + TC_SIZE
@@ -44,6 +47,9 @@ DATA_VA: Final = MONITOR_VA
 """The data page as code at CPL 0 to 2 sees it."""
 USER_DATA_VA: Final = MONITOR_VA + PAGE_SIZE
 """The same page for translated user code (page-level U set)."""
+TRACE_VA: Final = MONITOR_VA + 0x1_0000
+USER_TRACE_VA: Final = TRACE_VA + TRACE_PAGES * PAGE_SIZE
+"""The trace area, in the same two ways."""
 TC_VA: Final = MONITOR_VA + 0x20_0000
 """The TC begins on a page table of its own: that table (and those behind it) differs from root to root."""
 

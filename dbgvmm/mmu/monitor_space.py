@@ -27,8 +27,12 @@ from dbgvmm.hardware.layout import (
     TC_SIZE,
     TC_TABLES,
     TC_VA,
+    TRACE_OFFSET,
+    TRACE_PAGES,
+    TRACE_VA,
     USER_DATA_VA,
     USER_LOOKUP_VA,
+    USER_TRACE_VA,
     MonitorPhysical,
     is_lookup_slot,
 )
@@ -79,6 +83,10 @@ class MonitorSpace:
         self._data_table = self._new_table()
         self._set(self._data_table, DATA_VA >> 12 & 511, MONITOR_PA + DATA_OFFSET | _KERNEL_DATA)
         self._set(self._data_table, USER_DATA_VA >> 12 & 511, MONITOR_PA + DATA_OFFSET | _USER_DATA)
+        for va, flags in ((TRACE_VA, _KERNEL_DATA), (USER_TRACE_VA, _USER_DATA)):
+            for page in range(TRACE_PAGES):
+                frame = MONITOR_PA + TRACE_OFFSET + page * PAGE_SIZE
+                self._set(self._data_table, (va >> 12 & 511) + page, frame | flags)
         self._alias_table = self._new_table()
         for index in range(-(-(TC_OFFSET + TC_SIZE) // _LARGE)):
             self._set(self._alias_table, index, MONITOR_PA + index * _LARGE | _CODE_ALIAS)

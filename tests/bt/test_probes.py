@@ -210,6 +210,19 @@ def test_memory_that_is_not_there_stops_and_says_so() -> None:
     assert run(const(layout.LOW + layout.HOLE) + bytes((Op.REF8, Op.END))).hits == 1
 
 
+def test_long_conditions_at_many_instructions_in_a_row() -> None:
+    """More code than a page of the translation cache holds."""
+    program = Assembler().raw("90" * 31).program(gpr={"rsp": STACK, "rcx": 9})
+    machine = loaded(program)
+    long = (const(1) + reg(2) + bytes((Op.DIV_SIGNED,))) * 1 + (const(1 << 40) + bytes((Op.MUL,))) * 20
+    conditions = [Counting(machine, long + bytes((Op.DUP, Op.BIT_XOR, Op.END))) for _ in range(20)]
+    for at, condition in enumerate(conditions, program.start + 1):
+        assert condition.probe is not None and len(condition.probe.body) > 300
+        machine.breakpoints.add(at, condition)
+    assert hits_before(machine, program.end) == 0
+    assert sum(condition.asked for condition in conditions) < 20
+
+
 def test_two_conditions_at_one_address_stop_where_one_holds() -> None:
     program = Assembler().raw(LOOP).program(gpr={"rsp": STACK, "rcx": 20})
     machine = loaded(program)

@@ -8,7 +8,7 @@ import lockstep_layout as layout
 import pytest
 from lockstep import Translated
 from lockstep_assembler import Assembler
-from lockstep_state import Program
+from lockstep_state import Program, compared
 
 from dbgvmm.bt.watching import Watch
 from dbgvmm.debug.stops import StopKind
@@ -102,6 +102,20 @@ def test_what_is_not_asked_for_does_not_stop(world: Translated, code: str, watch
 def test_the_stack_is_watched_too(world: Translated, code: str, rip: int, reads: bool) -> None:
     found = hits(world, code, Watch(STACK - 8, 8, reads=reads))
     assert found == [(rip, STACK - 8, reads), (rip + 1, STACK - 8, reads)][: 1 + reads]
+
+
+@pytest.mark.parametrize(
+    "rotate",
+    ["d0 1f", "66 d1 17", "d1 1f", "48 d1 17", "c0 1f 05", "48 d3 5c 24 f0", "64 d1 1c 25 10 00 00 00", "67 d0 17"],
+)
+def test_a_rotate_through_carry_takes_the_carry_that_the_guest_had(world: Translated, rotate: str) -> None:
+    """Its store faults, and the engine has changed the carry by then; it is run again."""
+    code = f"f9 {rotate} 90"
+    hits(world, code, gpr={"rcx": 3})
+    expected = compared(world.machine.ram.bytes)
+    for watch in (write(0x800), Watch(STACK - 0x800, 8)):
+        hits(world, code, watch, gpr={"rcx": 3})
+        assert compared(world.machine.ram.bytes) == expected
 
 
 def test_what_an_exception_pushes_is_watched(world: Translated) -> None:
