@@ -36,6 +36,7 @@ from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.catchpoints import Catchpoints
 from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.debug.tracepoints import MachineTracing
 from dbgvmm.debug.watchpoints import Watchpoints
 from dbgvmm.devices.board import Board
 from dbgvmm.hardware.engine import Engine
@@ -106,8 +107,8 @@ class Machine:
             on_exit=self._on_exit, on_power_off=self._on_power_off, on_reset=self._on_reset, rtc_epoch=config.rtc_epoch,
         )
         self.cpuid = CpuidTable(overrides=config.cpu, tsc_hz=self.clock.tsc_hz, physical_bits=PHYSICAL_BITS)
-        self.cpu = VCpu(self.engine.context.gpr, self.cpuid.limits())
-        self.msrs = MsrTable(self.cpuid, self.clock.tsc)
+        self.cpu: VCpu = VCpu(self.engine.context.gpr, self.cpuid.limits())
+        self.msrs: MsrTable = MsrTable(self.cpuid, self.clock.tsc)
         self.mmu = ShadowMmu(
             self.engine, self.cpu, validate=config.validate, user_execute=config.user == "direct"
         )
@@ -131,6 +132,7 @@ class Machine:
         self.breakpoints = Breakpoints(self.cache)
         self.watchpoints = Watchpoints(self.dispatcher.watching)
         self.catchpoints = Catchpoints(self.cpu, self.dispatcher, self.callouts, self._on_caught)
+        self.tracing = MachineTracing(self)
         self.service: Callable[[], None] | None = None
         self.idle: Callable[[int], None] | None = None
         self.boot_state: BootState | None = None
@@ -147,6 +149,10 @@ class Machine:
         self._tsc_offset = 0
         self._stop_at: int | None = None
         self._max_count: int | None = None
+        self._arrival: tuple[int, int] | None = None
+        self._left: tuple[int, int] | None = None
+        self._after_next: Callable[[], None] | None = None
+        self._after_count = 0
         self._next_service = SERVICE_INTERVAL
         self._wire()
 
@@ -241,7 +247,9 @@ class Machine:
         self._pending_stop = None
         self._stop_at = None if steps is None else self.count + steps
         self._max_count = max_count
-        self.dispatcher.ignore_breakpoint = True
+        # What stands here was stopped at, or was not there: but who is told of arrivals has to be told of this one, once.
+        self._left = self.count, self.cpu.rip
+        self.dispatcher.ignore_breakpoint = self._arrival == self._left or not self.breakpoints.observed(self.cpu.rip)
         self._schedule()
         collecting = gc.isenabled()
         gc.disable()  # units refer to each other in circles that only a flush unties: a collector finds nothing here
@@ -282,6 +290,13 @@ class Machine:
         elif self._pending_stop is None:
             self._stop(Stop(kind, text))
 
+    def call_after_next(self, call: Callable[[], None]) -> None:
+        """Have `call` called once, when one more instruction has retired. Only while the machine runs and an exit is being
+        handled."""
+        self._after_next = call
+        self._after_count = self.count + 1
+        self._schedule()
+
     def _stop(self, stop: Stop) -> None:
         self._pending_stop = stop
         self.dispatcher.stop_requested = True
@@ -301,6 +316,8 @@ class Machine:
             limit = min(limit, self._stop_at)
         if self._max_count is not None:
             limit = min(limit, self._max_count)
+        if self._after_next is not None:
+            limit = min(limit, self._after_count)
         self._scheduled_deadline = deadline
         self.dispatcher.set_limit(limit)
         self._set_tsc_base()
@@ -322,6 +339,9 @@ class Machine:
         count = self.count
         self.clock.count = count
         self.events.run_due()
+        if self._after_next is not None and count >= self._after_count:
+            call, self._after_next = self._after_next, None
+            call()
         if self._stop_at is not None and count >= self._stop_at:
             self._stop_at = None
             self._stop(Stop(StopKind.STEP, "stepped"))
@@ -360,7 +380,9 @@ class Machine:
         self._schedule()
 
     def _on_breakpoint(self, rip: int) -> None:
-        if self.breakpoints.stops_at(rip):
+        self._arrival = self.count, rip
+        self.breakpoints.tell_observers(rip)
+        if self._arrival != self._left and self.breakpoints.stops_at(rip):
             self._stop(Stop(StopKind.BREAKPOINT, f"breakpoint at {rip:#x}", address=rip))
         else:
             self.dispatcher.ignore_breakpoint = True

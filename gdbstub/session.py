@@ -8,8 +8,9 @@ from enum import Enum, auto
 from typing import Final
 
 from gdbstub.errors import RspError, TargetError
+from gdbstub.frame_view import FrameView
 from gdbstub.stop import Exited, StopReason, Terminated
-from gdbstub.target import DescribeThreads, ExpediteRegisters, RegisterBlock, Target, Threads
+from gdbstub.target import DescribeThreads, ExpediteRegisters, ReadMemory, RegisterBlock, Target, Threads
 from gdbstub.threadid import ALL, ANY, ONLY_THREAD, ThreadId, ThreadSpec
 
 # The longest packet body the stub takes, which `qSupported` tells the debugger, and the scale of its own replies.
@@ -67,6 +68,10 @@ class Session:
     """What `vFile:open` has opened: the whole files, as they were then."""
     threads_left: list[ThreadId] = field(default_factory=list)
     """What `qsThreadInfo` has still to send."""
+    listings: dict[str, list[bytes]] = field(default_factory=dict)
+    """What `qsTP` and the like have still to send, by their names."""
+    frame: FrameView | None = None
+    """The trace frame that registers and memory are read from; None: from the target itself."""
     with_threads: Threads | None = field(init=False)
     with_details: DescribeThreads | None = field(init=False)
     with_expedited: ExpediteRegisters | None = field(init=False)
@@ -79,7 +84,6 @@ class Session:
         self.with_details = target if isinstance(target, DescribeThreads) else None
         self.with_expedited = target if isinstance(target, ExpediteRegisters) else None
         self.with_block = target if isinstance(target, RegisterBlock) else None
-
 
     def peer_has(self, feature: str) -> bool:
         """Whether the debugger announced `feature+`."""
@@ -109,6 +113,17 @@ class Session:
         """The current thread for registers and memory; TargetError if it has ended."""
         spec = ThreadSpec() if self.chosen is None else ThreadSpec(self.chosen.pid, self.chosen.tid)
         return self.find_thread(spec)
+
+    def read_memory(self, target: ReadMemory, address: int, length: int) -> bytes:
+        """The current thread's memory, or the selected trace frame's. Raises MemoryFault."""
+        if self.frame is not None:
+            return self.frame.read_memory(target, self.thread(), address, length)
+        return target.read_memory(self.thread(), address, length)
+
+    def refuse_in_frame(self) -> None:
+        """Raise TargetError if a trace frame is selected: the past cannot be changed."""
+        if self.frame is not None:
+            raise TargetError("a trace frame is selected, and nothing in it can be changed: use `tfind none` first")
 
     def encode_thread(self, thread: ThreadId) -> bytes:
         """`thread` as this debugger wants it."""

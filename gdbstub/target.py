@@ -18,6 +18,7 @@ from typing import Protocol, runtime_checkable
 from gdbstub.agent import Program
 from gdbstub.stop import Access, StopReason
 from gdbstub.threadid import ThreadId
+from gdbstub.tracing import Experiment
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,15 @@ class Watchpoints(Protocol):
 
     def remove_watchpoint(self, address: int, length: int, access: Access) -> None:
         """Take it away."""
+
+
+@runtime_checkable
+class Tracepoints(Protocol):
+    """A target whose code can be traced. What the packets do, they do to its experiment."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The same one for all debuggers, one after the other."""
 
 
 @runtime_checkable

@@ -20,12 +20,11 @@ _WIDEST: Final = 64
 
 
 class MachineAgent:
-    """Implements `gdbstub.agent.AgentMachine`: registers and memory of the guest, and variables that live here."""
+    """Implements `gdbstub.agent.AgentMachine`: registers and memory of the guest, and the variables of its tracepoints."""
 
     def __init__(self, machine: Machine, show: Callable[[str], None]) -> None:
         self._machine = machine
         self._show = show
-        self.variables: dict[int, int] = {}
 
     def read_register(self, number: int) -> int:
         """By gdb's number."""
@@ -45,11 +44,11 @@ class MachineAgent:
 
     def variable(self, number: int) -> int:
         """0 until it is set."""
-        return self.variables.get(number, 0)
+        return self._machine.tracing.experiment.variables.value(number)
 
     def set_variable(self, number: int, value: int) -> None:
         """Remember it."""
-        self.variables[number] = value & MASK64
+        self._machine.tracing.experiment.variables.set(number, value)
 
     def collect_memory(self, address: int, length: int) -> None:
         """No trace frame is open."""

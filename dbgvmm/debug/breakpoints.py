@@ -16,28 +16,33 @@ from dbgvmm.bt.probes import Probe
 
 Condition = Callable[[], bool]
 """Asked with the guest in front of the breakpoint; False lets it go on, unnoticed but for the time that it takes."""
+Observer = Callable[[], None]
+"""Told of each arrival of the guest, once, whether it stops there or not. One with a `probe` (see CompiledCondition) need
+not be told of those at which that goes on."""
 
 
 @runtime_checkable
 class CompiledCondition(Protocol):
-    """A condition that may also be code for the translation."""
+    """A condition (or an observer) that may also be code for the translation."""
 
     @property
     def probe(self) -> Probe | None:
         """Leaves whenever the condition may hold. None: the condition has to be asked each time."""
 
-    def __call__(self) -> bool: ...
+    def __call__(self) -> object: ...
 
 
 class Breakpoints:
     """The breakpoints of a machine. Users are counted: gdb and the REPL may both want one address.
 
-    Each user may have a condition; the guest stops if one user has none, or one's holds.
+    Each user may have a condition; the guest stops if one user has none, or one's holds. Observers (tracepoints) never
+    stop it, and are no breakpoints to those who list them.
     """
 
     def __init__(self, cache: TranslationCache) -> None:
         self._cache = cache
         self._users: dict[int, list[Condition | None]] = {}
+        self._observers: dict[int, list[Observer]] = {}
 
     def add(self, rip: int, condition: Condition | None = None) -> None:
         """Stop before the instruction at `rip`, in whatever address space."""
@@ -50,11 +55,9 @@ class Breakpoints:
         if condition not in users:
             return False
         users.remove(condition)
-        if users:
-            self._apply(rip)
-        else:
+        if not users:
             del self._users[rip]
-            self._cache.clear_breakpoint(rip)
+        self._apply(rip)
         return True
 
     def replace(self, rip: int, old: Condition | None, new: Condition | None) -> None:
@@ -64,7 +67,12 @@ class Breakpoints:
         self._apply(rip)
 
     def _apply(self, rip: int) -> None:
-        probes = [user.probe if isinstance(user, CompiledCondition) else None for user in self._users[rip]]
+        """Have units end in front of `rip`, or a probe run there, or nothing: as users and observers want it."""
+        asked: list[Condition | Observer | None] = [*self._users.get(rip, ()), *self._observers.get(rip, ())]
+        if not asked:
+            self._cache.clear_breakpoint(rip)
+            return
+        probes = [one.probe if isinstance(one, CompiledCondition) else None for one in asked]
         compiled = [probe for probe in probes if probe is not None]
         try:
             together = reduce(or_, compiled) if len(compiled) == len(probes) else None
@@ -72,8 +80,30 @@ class Breakpoints:
             together = None  # too long
         self._cache.set_breakpoint(rip, together)
 
+    def add_observer(self, rip: int, observer: Observer) -> None:
+        """Tell `observer` of each arrival at `rip`, in whatever address space."""
+        self._observers.setdefault(rip, []).append(observer)
+        self._apply(rip)
+
+    def remove_observer(self, rip: int, observer: Observer) -> None:
+        """Tell it no more. Raises ValueError if it is not told."""
+        observers = self._observers.get(rip, [])
+        observers.remove(observer)
+        if not observers:
+            del self._observers[rip]
+        self._apply(rip)
+
+    def observed(self, rip: int) -> bool:
+        """Whether somebody is told of arrivals at `rip`."""
+        return rip in self._observers
+
+    def tell_observers(self, rip: int) -> None:
+        """The guest is in front of `rip`."""
+        for observer in tuple(self._observers.get(rip, ())):
+            observer()
+
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all, but no observers."""
         for rip in list(self._users):
             for condition in list(self._users[rip]):
                 self.remove(rip, condition)

@@ -43,6 +43,7 @@ from gdbstub import (
     ThreadId,
     WatchpointHit,
 )
+from gdbstub.tracing import Experiment
 
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
@@ -83,6 +84,7 @@ class GdbTarget:
         self._software: dict[int, Condition | None] = {}
         self._hardware: dict[int, Condition | None] = {}
         self._agent = MachineAgent(machine, lambda text: self.show(text))
+        machine.tracing.show = lambda text: self.show(text)
         self._watches: set[Watch] = set()
         self._files = MachineFiles(machine)
         self.show: Callable[[str], None] = lambda text: None
@@ -277,6 +279,13 @@ class GdbTarget:
         except ValueError as error:
             raise TargetError(str(error)) from error
 
+    # -- tracepoints, which outlive the debugger
+
+    @property
+    def experiment(self) -> Experiment:
+        """The machine's."""
+        return self._machine.tracing.experiment
+
     # -- running
 
     def resume(self, actions: Mapping[ThreadId, Action]) -> None:
@@ -313,6 +322,7 @@ class GdbTarget:
         for addresses in (self._software, self._hardware):
             for address in sorted(addresses):
                 self._remove(addresses, address)
+        self.experiment.debugger_gone()
 
     # -- monitor
 

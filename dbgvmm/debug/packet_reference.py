@@ -21,10 +21,17 @@ from gdbstub.packets import (
     resume,
     search,
     threads,
+    trace_frames,
+    trace_runs,
+    trace_variables,
+    tracepoints,
     xfer,
 )
 
-_FAMILIES = (base, queries, registers, memory, threads, resume, breakpoints, xfer, files, search, qemu, lldb, monitor)
+_FAMILIES = (
+    base, queries, registers, memory, threads, resume, breakpoints, tracepoints, trace_runs, trace_frames, trace_variables,
+    xfer, files, search, qemu, lldb, monitor,
+)  # fmt: skip
 _HEAD = """\
 # Packets of the gdb remote protocol
 

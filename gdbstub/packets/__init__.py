@@ -15,6 +15,10 @@ from gdbstub.packets import (
     resume,
     search,
     threads,
+    trace_frames,
+    trace_runs,
+    trace_variables,
+    tracepoints,
     xfer,
 )
 from gdbstub.table import Row
@@ -27,6 +31,10 @@ ALL_ROWS: tuple[Row, ...] = (
     *threads.ROWS,
     *resume.ROWS,
     *breakpoints.ROWS,
+    *tracepoints.ROWS,
+    *trace_runs.ROWS,
+    *trace_frames.ROWS,
+    *trace_variables.ROWS,
     *xfer.ROWS,
     *search.ROWS,
     *files.ROWS,

@@ -37,13 +37,14 @@ def _read(session: Session, target: ReadMemory, arguments: bytes, limit: int) ->
     length = min(length, limit, ADDRESS_LIMIT - address)
     if not length:
         return b""
-    data = target.read_memory(session.thread(), address, length)
+    data = session.read_memory(target, address, length)
     if not data:
         raise MemoryFault(address)
     return bytes(data[:length])
 
 
 def _write(session: Session, target: WriteMemory, where: bytes, data: bytes) -> Reply:
+    session.refuse_in_frame()
     address, length = parse_pair(where)
     if length != len(data):
         raise MalformedPacket(f"the packet says {length} bytes and has {len(data)}")

@@ -12,6 +12,8 @@ from gdbstub.threadid import ThreadId
 
 def read_all(session: Session, target: ReadRegisters, _: bytes) -> Reply:
     """`g`: all registers, or the first ones: gdb reads with `p` what is behind the end of the reply."""
+    if session.frame is not None:
+        return b"".join(session.frame.register_digits(number) for number in range(session.frame.layout.block))
     thread = session.thread()
     if session.with_block is not None:
         return encode_hex(session.with_block.read_block(thread))
@@ -20,6 +22,7 @@ def read_all(session: Session, target: ReadRegisters, _: bytes) -> Reply:
 
 def write_all(session: Session, target: WriteRegisters, arguments: bytes) -> Reply:
     """`G XX...`: all registers, in the form that `g` gives. Those that are unavailable stay as they are."""
+    session.refuse_in_frame()
     thread = session.thread()
     sizes = target.register_sizes
     if session.with_block is not None:
@@ -40,11 +43,15 @@ def write_all(session: Session, target: WriteRegisters, arguments: bytes) -> Rep
 
 def read_one(session: Session, target: ReadRegisters, arguments: bytes) -> Reply:
     """`p n`: one register."""
-    return _encode(target, session.thread(), _number(target, arguments))
+    number = _number(target, arguments)
+    if session.frame is not None:
+        return session.frame.register_digits(number)
+    return _encode(target, session.thread(), number)
 
 
 def write_one(session: Session, target: WriteRegisters, arguments: bytes) -> Reply:
     """`P n=XX...`: one register."""
+    session.refuse_in_frame()
     name, digits = split(arguments, b"=")
     number, value = _number(target, name), parse_hex(digits)
     if len(value) != target.register_sizes[number]:

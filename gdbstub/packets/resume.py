@@ -110,6 +110,7 @@ def _resume(session: Session, target: Resume, choices: Sequence[tuple[ThreadSpec
                 break
     if not actions:
         raise TargetError("there is no such thread")
+    session.frame = None
     target.resume(actions)
     return Enter(State.RUNNING)
 

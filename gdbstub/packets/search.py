@@ -50,10 +50,9 @@ def _chunks(session: Session, target: ReadMemory, start: int, length: int) -> It
     """Memory in pieces. Raises MemoryFault where it cannot be read."""
     if start + length > ADDRESS_LIMIT:
         raise MemoryFault(start, "the range goes past the last address")
-    thread = session.thread()
     end = start + length
     while start < end:
-        data = bytes(target.read_memory(thread, start, min(_CHUNK, end - start)))
+        data = bytes(session.read_memory(target, start, min(_CHUNK, end - start)))
         if not data:
             raise MemoryFault(start)
         yield data

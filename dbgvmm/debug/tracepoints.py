@@ -1,0 +1,119 @@
+"""Tracepoints on a machine: gdb's experiment, and what it collects from.
+
+This is the plain way: a tracepoint is an observer among the breakpoints, so each arrival is an exit, and Python collects.
+Collecting changes nothing of the guest: memory is peeked at (no A or D bits), and no instruction is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+from dbgvmm.cpu.bits import MASK64
+from dbgvmm.debug.agent import MachineAgent
+from dbgvmm.debug.breakpoints import Observer
+from dbgvmm.debug.gdb_description import GDB_REGISTERS, IN_G_PACKET
+from dbgvmm.debug.gdb_registers import GeneralRegisters
+from dbgvmm.hardware.layout import PAGE_SIZE
+from dbgvmm.mmu.linear import NotMapped
+from gdbstub.tracing import Experiment, Key, Tracepoint, Variable, register_numbers
+
+if TYPE_CHECKING:
+    from dbgvmm.machine import Machine
+
+_NUMBERS: Final = {row.name: number for number, row in enumerate(GDB_REGISTERS)}
+_SIZES: Final = tuple(row.bits // 8 for row in GDB_REGISTERS)
+_OFFSETS: Final = (0, *accumulate(_SIZES))
+_BLOCK: Final = (1 << IN_G_PACKET) - 1
+_SLOW: Final = _BLOCK & -(1 << _NUMBERS["st0"])
+"""Registers of the block that are read one by one at a price: with any of these, all of it is read at once."""
+_TIMESTAMP: Final = 1
+"""The number of `$trace_timestamp`, which gdbserver has too (there it is in microseconds)."""
+
+
+class MachineTracing:
+    """Implements `gdbstub.tracing.TraceHost` and, through `source`, `TraceSource`. The machine owns it: an experiment goes
+    on when its debugger has gone."""
+
+    register_sizes: Sequence[int] = _SIZES
+    block_registers: int = IN_G_PACKET
+    pc_register: int = _NUMBERS["rip"]
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._observers: dict[Key, Observer] = {}
+        self.show: Callable[[str], None] = lambda text: None
+        """Puts text on the debugger's console, if there is one."""
+        self.source = MachineSource(machine, lambda text: self.show(text))
+        timestamp = Variable(_TIMESTAMP, "trace_timestamp", read=lambda: machine.count)
+        self.experiment = Experiment(self, builtin=(timestamp,))
+
+    def install(self, tracepoint: Tracepoint) -> None:
+        """Observe arrivals."""
+        key, experiment = tracepoint.key, self.experiment
+
+        def observer() -> None:
+            experiment.hit(key)
+
+        self._observers[key] = observer
+        self._machine.breakpoints.add_observer(tracepoint.address, observer)
+
+    def remove(self, tracepoint: Tracepoint) -> None:
+        """Observe no more."""
+        self._machine.breakpoints.remove_observer(tracepoint.address, self._observers.pop(tracepoint.key))
+
+    def follow(self) -> None:
+        """Behind each instruction, until nothing steps any more."""
+        self._machine.call_after_next(self._stepped)
+
+    def _stepped(self) -> None:
+        experiment = self.experiment
+        experiment.stepped()
+        if experiment.stepping:
+            self.follow()
+
+    def microseconds(self) -> int:
+        """Virtual time."""
+        self._machine.clock.count = self._machine.count
+        return self._machine.clock.now_ns() // 1000
+
+
+class MachineSource(MachineAgent):
+    """A machine that stands in front of an instruction, as a collector looks at it."""
+
+    def __init__(self, machine: Machine, show: Callable[[str], None]) -> None:
+        super().__init__(machine, show)
+        self._general = GeneralRegisters(machine)
+
+    def place(self) -> tuple[int, int]:
+        """RIP, and the instruction count."""
+        return self._machine.cpu.rip & MASK64, self._machine.count
+
+    def peek_registers(self, mask: int) -> tuple[int, bytes]:
+        """All are available, in every mode."""
+        machine = self._machine
+        block = self._general.read() if mask & _SLOW else b""
+        if block and mask & _BLOCK == _BLOCK:
+            parts, rest = [block], mask & ~_BLOCK
+        else:
+            parts, rest = [], mask
+        for number in register_numbers(rest):
+            if block and number < IN_G_PACKET:
+                parts.append(block[_OFFSETS[number] : _OFFSETS[number + 1]])
+            else:
+                parts.append(GDB_REGISTERS[number].read(machine).to_bytes(_SIZES[number], "little"))
+        return mask, b"".join(parts)
+
+    def peek_memory(self, address: int, length: int) -> bytes:
+        """Up to the first page that is not mapped to RAM."""
+        data = b""
+        while length > 0:
+            size = min(length, PAGE_SIZE - address % PAGE_SIZE)
+            try:
+                data += self._machine.memory.peek(address, size)
+            except NotMapped:
+                break
+            address = address + size & MASK64
+            length -= size
+        return data
