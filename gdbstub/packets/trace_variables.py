@@ -20,8 +20,11 @@ def define(_session: Session, target: Tracepoints, arguments: bytes) -> Reply:
     number, initial = parse_number(fields[0]), parse_number(fields[1])
     if number > _MOST:
         raise MalformedPacket(f"{number} is no number of a variable")
+    name = parse_hex(fields[3]).decode("utf-8", "replace")
+    if not name:
+        raise MalformedPacket("a variable has a name")
     parse_number(fields[2])  # built in or not is for us to say
-    target.experiment.variables.define(number, parse_hex(fields[3]).decode("utf-8", "replace"), initial)
+    target.experiment.variables.define(number, name, initial)
     return OK
 
 

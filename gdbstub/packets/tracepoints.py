@@ -59,6 +59,8 @@ def _add_actions(experiment: Experiment, key: Key, text: bytes) -> None:
         if text.startswith(b"S"):
             experiment.begin_steps(key)
             text = text[1:]
+        if not text:
+            raise MalformedPacket("there is no action")
         experiment.add_actions(key, parse_actions(text))
     except RspError:
         if not complete:
@@ -93,7 +95,10 @@ def define_source(_session: Session, target: Tracepoints, arguments: bytes) -> R
         raise MalformedPacket("a source has six parts")
     if fields[2] not in SOURCE_KINDS:
         raise MalformedPacket(f"{fields[2][:20]!r} is no kind of source: at, cond and cmd are")
-    source = Source(fields[2].decode(), parse_number(fields[3]), parse_number(fields[4]), parse_hex(fields[5]))
+    start, length, text = parse_number(fields[3]), parse_number(fields[4]), parse_hex(fields[5])
+    if not text or start + len(text) > length:
+        raise MalformedPacket(f"{len(text)} bytes at {start} are no part of a source of {length}")
+    source = Source(fields[2].decode(), start, length, text)
     target.experiment.find(Key(_number(fields[0]), parse_number(fields[1]))).sources.append(source)
     return OK
 
@@ -117,7 +122,7 @@ def _key(arguments: bytes) -> Key:
 
 def read_only(_session: Session, target: Tracepoints, arguments: bytes) -> Reply:
     """`QTro:start,end:...`: memory that does not change, and so need not be collected to be read in a frame."""
-    target.experiment.readonly = tuple(parse_pair(text) for text in arguments.split(b":") if text)
+    target.experiment.readonly = tuple(parse_pair(text) for text in arguments.split(b":")) if arguments else ()
     return OK
 
 
@@ -153,7 +158,7 @@ def _pieces(progress: Progress) -> Iterator[bytes]:
     for action in plan.stepping_actions:
         yield b"S%s:%s" % (name, encode_action(action))
     for source in progress.sources:
-        for at in range(0, max(len(source.text), 1), SOURCE_PART):
+        for at in range(0, len(source.text), SOURCE_PART):
             part = encode_hex(source.text[at : at + SOURCE_PART])
             yield b"Z%s:%s:%x:%x:%s" % (name, source.kind.encode(), source.start + at, source.length, part)
 

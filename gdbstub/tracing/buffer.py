@@ -12,7 +12,7 @@ from gdbstub.tracing.frames import RegisterLayout, TraceFrame
 
 DEFAULT_SIZE: Final = 5 << 20
 LARGEST_SIZE: Final = 1 << 30
-"""Bytes, counted as gdb's trace file format has the frames."""
+"""Bytes of the frames (`TraceFrame.size`)."""
 
 
 class TraceBuffer:
@@ -59,7 +59,7 @@ class TraceBuffer:
 
     def append(self, frame: TraceFrame) -> bool:
         """Take a frame; False if it does not fit: there is no room left, or (circular) there is less in all."""
-        size = frame.encoded_size(self.layout)
+        size = frame.size
         if size > self.free:
             if not self.circular or size > self._size:
                 return False
@@ -73,7 +73,7 @@ class TraceBuffer:
     def _drop(self, most: int) -> None:
         """Drop the oldest frames until no more than `most` bytes are used."""
         while self.used > most:
-            self.used -= self._frames.popleft().encoded_size(self.layout)
+            self.used -= self._frames.popleft().size
             self._ends = None
 
     # -- finding frames

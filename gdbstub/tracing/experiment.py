@@ -266,7 +266,7 @@ class Experiment:
 
     def _append(self, progress: Progress, frame: TraceFrame) -> None:
         if self.buffer.append(frame):
-            progress.used += frame.encoded_size(self.layout)
+            progress.used += frame.size
         else:
             self.stop(TraceEnd(Ended.FULL))
 

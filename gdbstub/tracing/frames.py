@@ -46,7 +46,7 @@ class RegisterLayout:
         return sum(self.sizes[number] for number in register_numbers(mask))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TraceFrame:
     """What was collected.
 
@@ -62,6 +62,14 @@ class TraceFrame:
     registers: bytes = b""
     memory: tuple[Memory, ...] = ()
     variables: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes of a buffer: as in a file, but with just the registers that are in it."""
+        size = _HEAD.size + (1 + len(self.registers) if self.mask else 0) + _VARIABLE.size * len(self.variables)
+        for _, data in self.memory:
+            size += len(data) + _MEMORY_HEAD.size * -(-len(data) // _LONGEST_BLOCK)
+        return size
 
     # -- answers
 
@@ -124,7 +132,4 @@ class TraceFrame:
 
     def encoded_size(self, layout: RegisterLayout) -> int:
         """Bytes of `encode`."""
-        size = _HEAD.size + (1 + layout.block_size if self.mask else 0) + _VARIABLE.size * len(self.variables)
-        for _, data in self.memory:
-            size += len(data) + _MEMORY_HEAD.size * -(-len(data) // _LONGEST_BLOCK)
-        return size
+        return self.size + (layout.block_size - len(self.registers) if self.mask else 0)
