@@ -123,7 +123,8 @@ class Listener:
         # The client first: one that has gone makes room for the next.
         if self._client is not None and self._client.fileno() in ready:
             self._receive(self._client)
-        if self._socket.fileno() in ready:
+        # But not in the same poll: who is told of the end may still answer it with `disconnect`.
+        if self._socket.fileno() in ready and (self._client is not None or not self._pending):
             self._accept()
         events = list(self._pending)
         self._pending.clear()

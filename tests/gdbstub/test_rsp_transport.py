@@ -74,6 +74,18 @@ def test_a_second_debugger_is_turned_away_and_may_come_when_the_first_has_gone(l
         assert isinstance(poll(listener), Connected)
 
 
+def test_one_that_has_gone_and_the_next_are_not_in_one_poll(listener: Listener) -> None:
+    """Whoever takes leave of the first by `disconnect` must not hang up on the second."""
+    with connect(listener):
+        poll(listener)
+    with connect(listener) as second:
+        assert isinstance(poll(listener), Disconnected)
+        listener.disconnect()
+        assert isinstance(poll(listener), Connected)
+        second.sendall(b"x")
+        assert poll(listener) == Received(b"x")
+
+
 def test_its_descriptors_tell_when_there_is_something_to_do(listener: Listener) -> None:
     assert len(listener.filenos()) == 1
     with connect(listener) as debugger:
