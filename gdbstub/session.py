@@ -72,6 +72,10 @@ class Session:
     """What `qsTP` and the like have still to send, by their names."""
     frame: FrameView | None = None
     """The trace frame that registers and memory are read from; None: from the target itself."""
+    block_is_known: bool = False
+    """`g` was answered: from then on gdb takes its reply for the size of a trace file's registers, before for all."""
+    file_has_block: bool = False
+    """Which of the two gdb has taken when it last asked for the trace's status."""
     with_threads: Threads | None = field(init=False)
     with_details: DescribeThreads | None = field(init=False)
     with_expedited: ExpediteRegisters | None = field(init=False)

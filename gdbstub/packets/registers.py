@@ -12,6 +12,7 @@ from gdbstub.threadid import ThreadId
 
 def read_all(session: Session, target: ReadRegisters, _: bytes) -> Reply:
     """`g`: all registers, or the first ones: gdb reads with `p` what is behind the end of the reply."""
+    session.block_is_known = True
     if session.frame is not None:
         return b"".join(session.frame.register_digits(number) for number in range(session.frame.layout.block))
     thread = session.thread()

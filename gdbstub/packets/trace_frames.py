@@ -69,10 +69,13 @@ def describe(session: Session, _target: Tracepoints, arguments: bytes) -> Reply:
     return chunk(session, "traceframe-info", arguments, document)
 
 
-def read_buffer(_session: Session, target: Tracepoints, arguments: bytes) -> Reply:
-    """`qTBuffer:offset,length`: all frames as they stand in a trace file; `l` at their end."""
+def read_buffer(session: Session, target: Tracepoints, arguments: bytes) -> Reply:
+    """`qTBuffer:offset,length`: all frames as they stand in a trace file; `l` at their end. The file's head, which gdb
+    writes, has the size of their registers as gdb knew it at the last `qTStatus`."""
     offset, length = parse_pair(arguments)
-    data = target.experiment.buffer.read(offset, min(length, PACKET_SIZE // 2 - 1))
+    experiment = target.experiment
+    layout = experiment.layout if session.file_has_block else experiment.layout.whole
+    data = experiment.buffer.read(layout, offset, min(length, PACKET_SIZE // 2 - 1))
     return encode_hex(data) if data else b"l"
 
 

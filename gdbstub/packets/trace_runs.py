@@ -61,8 +61,9 @@ def notes(_session: Session, target: Tracepoints, arguments: bytes) -> Reply:
     return OK
 
 
-def status(_session: Session, target: Tracepoints, _: bytes) -> Reply:
+def status(session: Session, target: Tracepoints, _: bytes) -> Reply:
     """`qTStatus`: whether a run goes on, why not, and how full the buffer is. Times are microseconds of the target's own."""
+    session.file_has_block = session.block_is_known
     experiment = target.experiment
     buffer = experiment.buffer
     fields = [

@@ -21,14 +21,13 @@ class TraceBuffer:
     created: how many frames there were in this run, those that were dropped included.
     """
 
-    def __init__(self, layout: RegisterLayout) -> None:
-        self.layout = layout
+    def __init__(self) -> None:
         self.circular = False
         self.created = 0
         self.used = 0
         self._size = DEFAULT_SIZE
         self._frames: deque[TraceFrame] = deque()
-        self._ends: list[int] | None = None
+        self._ends: tuple[RegisterLayout, list[int]] | None = None
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -91,15 +90,16 @@ class TraceBuffer:
 
     # -- as bytes
 
-    def read(self, offset: int, length: int) -> bytes:
+    def read(self, layout: RegisterLayout, offset: int, length: int) -> bytes:
         """A part of all frames in gdb's trace file format."""
-        if self._ends is None:
-            self._ends = list(accumulate(frame.encoded_size(self.layout) for frame in self._frames))
+        if self._ends is None or self._ends[0] != layout:
+            self._ends = layout, list(accumulate(frame.encoded_size(layout) for frame in self._frames))
+        ends = self._ends[1]
         data = b""
-        number = bisect_right(self._ends, offset)
-        start = self._ends[number - 1] if number else 0
+        number = bisect_right(ends, offset)
+        start = ends[number - 1] if number else 0
         for frame in islice(self._frames, number, None):
-            data += frame.encode(self.layout)
+            data += frame.encode(layout)
             if start + len(data) >= offset + length:
                 break
         return data[offset - start : offset - start + length] if data else b""

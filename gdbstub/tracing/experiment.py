@@ -61,13 +61,13 @@ class Experiment:
         self._at_end: TraceEnd | None = None
         self.layout = RegisterLayout(tuple(host.register_sizes), host.block_registers, host.pc_register)
         self.variables = Variables(builtin)
-        self.buffer = TraceBuffer(self.layout)
+        self.buffer = TraceBuffer()
         self.collector = Collector(host.source, self.variables)
         self.running = False
         self.end = TraceEnd()
         self.started_us = self.stopped_us = 0
         self.disconnected = False
-        self.user = self.notes = self.stop_note = ""
+        self.user = self.notes = self._stop_note = ""
         self.readonly: tuple[tuple[int, int], ...] = ()
 
     # -- definitions
@@ -177,6 +177,17 @@ class Experiment:
         self._steps.clear()
         for progress in self._progress.values():
             self._remove(progress)
+
+    @property
+    def stop_note(self) -> str:
+        """Why the user stops the run: gdb tells it behind the stop."""
+        return self._stop_note
+
+    @stop_note.setter
+    def stop_note(self, text: str) -> None:
+        self._stop_note = text
+        if self.end.reason is Ended.STOPPED:
+            self.end = TraceEnd(Ended.STOPPED, text)
 
     def debugger_gone(self) -> None:
         """Nobody is connected any more: the run ends, unless it was to go on."""

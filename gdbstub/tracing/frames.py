@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Final
@@ -40,6 +40,11 @@ class RegisterLayout:
     def block_size(self) -> int:
         """Bytes of the block."""
         return sum(self.sizes[: self.block])
+
+    @cached_property
+    def whole(self) -> RegisterLayout:
+        """The same with all registers in the block."""
+        return replace(self, block=len(self.sizes))
 
     def size_of(self, mask: int) -> int:
         """Bytes of the registers in `mask`."""
@@ -101,8 +106,8 @@ class TraceFrame:
     # -- gdb's trace file format (GDB manual, "Trace File Format")
 
     def encode(self, layout: RegisterLayout) -> bytes:
-        """The frame with its head. A file has one block of registers, that of the `g` packet; those in it that were not
-        collected are 0, since the format has no other word for it."""
+        """The frame with its head. A file has blocks of registers of one size; those in it that were not collected are 0,
+        since the format has no other word for it."""
         body = b"".join(self._blocks(layout))
         return _HEAD.pack(self.tracepoint & 0xFFFF, len(body)) + body
 

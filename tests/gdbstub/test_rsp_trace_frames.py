@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -143,13 +144,26 @@ def test_a_selected_frame_outlives_its_place_in_the_buffer(traced: Client) -> No
     assert traced.ask("QTFrame:0") == b"F-1"
 
 
-def test_the_buffer_is_read_as_it_stands_in_a_file(traced: Client, machine: Traced) -> None:
-    layout = machine.experiment.layout
-    whole = b"".join(frame.encode(layout) for frame in machine.experiment.buffer)
+def read_buffer(client: Client) -> bytes:
     read = b""
-    while (reply := traced.ask(f"qTBuffer:{len(read):x},7d0")) != b"l":
+    while (reply := client.ask(f"qTBuffer:{len(read):x},7d0")) != b"l":
         part = bytes.fromhex(reply.decode())
         assert 0 < len(part) <= 0x7D0
         read += part
-    assert read == whole
+    return read
+
+
+def test_the_buffer_is_read_as_it_stands_in_a_file(traced: Client, machine: Traced) -> None:
+    """gdb takes all registers for those of a file until it has seen a reply to `g`, and looks at that in `qTStatus`."""
+    machine.experiment.layout = replace(machine.experiment.layout, block=RIP + 1)
+    buffer, layout = machine.experiment.buffer, machine.experiment.layout
+    whole = b"".join(frame.encode(layout.whole) for frame in buffer)
+    block = b"".join(frame.encode(layout) for frame in buffer)
+    assert len(whole) > len(block)
+    traced.ask("qTStatus")
+    assert read_buffer(traced) == whole
+    traced.ask("g")
+    assert read_buffer(traced) == whole
+    traced.ask("qTStatus")
+    assert read_buffer(traced) == block
     assert traced.ask(f"qTBuffer:{len(whole) + 100:x},10") == b"l"

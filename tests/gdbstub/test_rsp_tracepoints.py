@@ -161,8 +161,10 @@ class TestRuns:
         assert client.ask(f"qTP:1:{PLACE}") == b"V3:%x" % used
         client.ask("QTNotes:user:616263;notes:78;tstop:7768790a")
         assert client.ask("QTStop") == b"OK"
+        assert client.ask("qTStatus").startswith(b"T0;tstop:7768790a:0;")
+        client.ask("QTNotes:tstop:7768790b")
         status = client.ask("qTStatus")
-        assert status.startswith(b"T0;tstop:7768790a:0;")
+        assert status.startswith(b"T0;tstop:7768790b:0;"), "gdb gives its reason behind the stop"
         assert status.endswith(b";stoptime:3f4;username:616263;notes:78")
 
     def test_the_last_pass_is_the_reason(self, client: Client, machine: Traced) -> None:

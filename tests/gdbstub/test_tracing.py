@@ -127,14 +127,14 @@ def frames(count: int) -> list[TraceFrame]:
 
 class TestBuffer:
     def test_a_full_one_takes_no_more(self) -> None:
-        buffer = TraceBuffer(LAYOUT)
+        buffer = TraceBuffer()
         one = TraceFrame(1, 0, 0)
         buffer.size = 3 * one.size
         assert [buffer.append(one) for _ in range(4)] == [True, True, True, False]
         assert (len(buffer), buffer.created, buffer.free) == (3, 3, 0)
 
     def test_a_circular_one_drops_the_oldest(self) -> None:
-        buffer = TraceBuffer(LAYOUT)
+        buffer = TraceBuffer()
         buffer.circular = True
         buffer.size = 100
         for frame in frames(10):
@@ -147,7 +147,7 @@ class TestBuffer:
         assert buffer.used + frames(10)[-len(kept) - 1].size > 100, "no more were dropped than had to be"
 
     def test_what_never_fits_does_not_empty_a_circular_one(self) -> None:
-        buffer = TraceBuffer(LAYOUT)
+        buffer = TraceBuffer()
         buffer.circular = True
         buffer.size = 50
         buffer.append(TraceFrame(1, 0, 0))
@@ -155,14 +155,14 @@ class TestBuffer:
         assert len(buffer) == 1
 
     def test_making_it_smaller_keeps_the_newest(self) -> None:
-        buffer = TraceBuffer(LAYOUT)
+        buffer = TraceBuffer()
         for frame in frames(5):
             buffer.append(frame)
         buffer.size = frames(5)[-1].size
         assert list(buffer) == frames(5)[-1:]
 
     def test_frames_are_found_behind_a_number(self) -> None:
-        buffer = TraceBuffer(LAYOUT)
+        buffer = TraceBuffer()
         for _ in range(2):
             for frame in frames(3):
                 buffer.append(frame)
@@ -174,11 +174,11 @@ class TestBuffer:
 
     @given(st.integers(0, 300), st.integers(1, 80))
     def test_any_part_of_the_file_can_be_read(self, offset: int, length: int) -> None:
-        buffer = TraceBuffer(LAYOUT)
+        buffer = TraceBuffer()
         for frame in frames(7):
             buffer.append(frame)
         whole = b"".join(frame.encode(LAYOUT) for frame in frames(7))
-        assert buffer.read(offset, length) == whole[offset : offset + length]
+        assert buffer.read(LAYOUT, offset, length) == whole[offset : offset + length]
 
 
 class TestVariables:
@@ -273,6 +273,13 @@ class TestExperiment:
         experiment = self.trace(machine, Tracepoint(Key(1, BASE), plan), instructions=1)
         (frame,) = experiment.buffer
         assert [(at, len(data)) for at, data in frame.memory] == [(BASE + 0x1FFC, 4)]
+
+    def test_a_string_is_collected_up_to_its_end(self, machine: Traced) -> None:
+        machine.memory[DATA - BASE : DATA - BASE + 6] = b"\0bc\0ef"
+        string = decode(bytes.fromhex("232001" "2214" "2f" "27"))  # tracenz 0x2001, 20
+        plan = Plan(actions=(CollectExpression(string),))
+        experiment = self.trace(machine, Tracepoint(Key(1, BASE), plan), instructions=1)
+        assert next(iter(experiment.buffer)).memory == ((DATA + 1, b"bc\0"),)
 
     def test_more_memory_than_the_buffer_takes_ends_the_run(self, machine: Traced) -> None:
         plan = Plan(actions=(CollectMemory(None, BASE, 1 << 62),))
