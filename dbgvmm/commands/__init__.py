@@ -25,6 +25,7 @@ from dbgvmm.commands import (
     run_control,
     segments,
     time,
+    tracepoints,
 )
 from dbgvmm.commands.errors import CommandError, QuitRequest
 from dbgvmm.commands.help import help_command
@@ -32,7 +33,7 @@ from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import AnyCommand, Command, CommandTable
 
 FAMILIES: Final[tuple[ModuleType, ...]] = (
-    run_control, breakpoints, catchpoints, registers, segments, memory, disassembly, inside, time, devices,
+    run_control, breakpoints, catchpoints, tracepoints, registers, segments, memory, disassembly, inside, time, devices,
 )  # fmt: skip
 """The modules that hold commands, in the order of the help."""
 
