@@ -239,6 +239,14 @@ class Tracepoints(Protocol):
 
 
 @runtime_checkable
+class SaveTraces(Tracepoints, Protocol):
+    """A target that keeps traces as files."""
+
+    def save_trace(self, name: str, data: bytes) -> None:
+        """Keep a whole trace file under `name`. Raise TargetError for a name that cannot be."""
+
+
+@runtime_checkable
 class StepFlags(Protocol):
     """A target whose single steps may hold interrupts back."""
 

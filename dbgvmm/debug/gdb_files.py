@@ -1,17 +1,23 @@
 """The files that a debugger can read from a machine: its kernel, and what is known of the run.
 
-`/dbgvmm/statistics.json`, `/dbgvmm/serial.log` (the newest MiB that the guest has printed), `/dbgvmm/cmdline`.
+`/dbgvmm/statistics.json`, `/dbgvmm/serial.log` (the newest MiB that the guest has printed), `/dbgvmm/cmdline`, and the
+traces that gdb's `tsave -r` has put under `/dbgvmm/traces/`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dbgvmm.debug.elf_view import as_elf64
+from gdbstub import TargetError
 
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
+
+TRACES: Final = "/dbgvmm/traces/"
+MOST_TRACES: Final = 16
+"""Files."""
 
 
 class MachineFiles:
@@ -40,6 +46,8 @@ class MachineFiles:
                 return (json.dumps(machine.stats(), indent=2) + "\n").encode()
             case "/dbgvmm/serial.log":
                 return bytes(machine.serial_log)
+            case _ if name in machine.tracing.saved:
+                return machine.tracing.saved[name]
             case "/dbgvmm/cmdline":
                 return machine.cmdline.encode("utf-8", "surrogateescape") + b"\n"
             case _ if name and machine.kernel is not None and name == self.exec_file():
@@ -48,3 +56,12 @@ class MachineFiles:
                 except OSError:
                     return None
         return None
+
+    def save_trace(self, name: str, data: bytes) -> None:
+        """Keep a trace in memory, in place of one with the same name. Raises TargetError."""
+        saved = self._machine.tracing.saved
+        if not name.startswith(TRACES) or name == TRACES:
+            raise TargetError(f"a trace is saved as {TRACES}NAME, from where `remote get` fetches it; not as {name!r}")
+        if len(saved) == MOST_TRACES and name not in saved:
+            raise TargetError(f"{MOST_TRACES} traces are kept already: save this one as one of {', '.join(saved)}")
+        saved[name] = data

@@ -286,6 +286,10 @@ class GdbTarget:
         """The machine's."""
         return self._machine.tracing.experiment
 
+    def save_trace(self, name: str, data: bytes) -> None:
+        """As a file that can be read from here: nothing is written on the host."""
+        self._files.save_trace(name, data)
+
     # -- running
 
     def resume(self, actions: Mapping[ThreadId, Action]) -> None:

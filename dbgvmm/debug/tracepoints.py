@@ -45,6 +45,8 @@ class MachineTracing:
         self._observers: dict[Key, Observer] = {}
         self.show: Callable[[str], None] = lambda text: None
         """Puts text on the debugger's console, if there is one."""
+        self.saved: dict[str, bytes] = {}
+        """Trace files that were saved here, by their names (see gdb_files.py)."""
         self.source = MachineSource(machine, lambda text: self.show(text))
         timestamp = Variable(_TIMESTAMP, "trace_timestamp", read=lambda: machine.count)
         self.experiment = Experiment(self, builtin=(timestamp,))

@@ -1,19 +1,20 @@
-"""Trace frames: `QTFrame` selects one, `qXfer:traceframe-info` says what is in it; `qTBuffer` reads all of them, and
-`QTBuffer` says how many there may be."""
+"""Trace frames: `QTFrame` selects one, `qXfer:traceframe-info` says what is in it; `qTBuffer` reads all of them, `QTSave`
+has the target keep them, and `QTBuffer` says how many there may be."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from gdbstub.errors import MalformedPacket, RspError, TargetError
-from gdbstub.fields import encode_hex, parse_number, parse_pair
+from gdbstub.fields import encode_hex, parse_hex, parse_number, parse_pair
 from gdbstub.frame_view import FrameView
 from gdbstub.packets.trace_runs import parse_flag
 from gdbstub.packets.xfer import chunk
 from gdbstub.session import OK, PACKET_SIZE, Reply, Session
 from gdbstub.table import Row
-from gdbstub.target import Tracepoints
+from gdbstub.target import DescribeTarget, SaveTraces, Tracepoints
 from gdbstub.tracing import DEFAULT_SIZE, LARGEST_SIZE, TraceFrame
+from gdbstub.tracing.trace_file import trace_file
 
 _NO_FRAME = 0xFFFF_FFFF
 _INFO_HEAD = (
@@ -79,6 +80,16 @@ def read_buffer(session: Session, target: Tracepoints, arguments: bytes) -> Repl
     return encode_hex(data) if data else b"l"
 
 
+def save(_session: Session, target: SaveTraces, arguments: bytes) -> Reply:
+    """`QTSave:name`: the target keeps a trace file, with all that there is in it (`tsave -r`)."""
+    name = parse_hex(arguments).decode("utf-8", "surrogateescape")
+    if not name:
+        raise MalformedPacket("a file has a name")
+    description = target.target_description().get("target.xml", "") if isinstance(target, DescribeTarget) else ""
+    target.save_trace(name, trace_file(target.experiment, description))
+    return OK
+
+
 def make_circular(_session: Session, target: Tracepoints, arguments: bytes) -> Reply:
     """`QTBuffer:circular:1`: when the buffer is full, the oldest frames go; `:0`: the run ends."""
     target.experiment.buffer.circular = parse_flag(arguments)
@@ -98,6 +109,7 @@ ROWS = (
     Row("QTFrame", select, Tracepoints),
     Row("qXfer:traceframe-info:read", describe, Tracepoints, feature="qXfer:traceframe-info:read+"),
     Row("qTBuffer", read_buffer, Tracepoints, text_errors=False),
+    Row("QTSave", save, SaveTraces),
     Row("QTBuffer:circular", make_circular, Tracepoints),
     Row("QTBuffer:size", resize, Tracepoints, feature="QTBuffer:size+"),
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from gdbstub.errors import MalformedPacket
-from gdbstub.fields import encode_hex, parse_hex, split
+from gdbstub.fields import parse_hex, split
 from gdbstub.session import OK, Reply, Session
 from gdbstub.table import Row
 from gdbstub.target import Tracepoints
 from gdbstub.tracing import Ended, TraceEnd
+from gdbstub.tracing.listing import status_line
 
 
 def start(session: Session, target: Tracepoints, arguments: bytes) -> Reply:
@@ -64,23 +65,7 @@ def notes(_session: Session, target: Tracepoints, arguments: bytes) -> Reply:
 def status(session: Session, target: Tracepoints, _: bytes) -> Reply:
     """`qTStatus`: whether a run goes on, why not, and how full the buffer is. Times are microseconds of the target's own."""
     session.file_has_block = session.block_is_known
-    experiment = target.experiment
-    buffer = experiment.buffer
-    fields = [
-        b"T%d" % experiment.running,
-        *(() if experiment.running else (experiment.end.encode(),)),
-        b"tframes:%x" % len(buffer),
-        b"tcreated:%x" % buffer.created,
-        b"tfree:%x" % max(buffer.free, 0),
-        b"tsize:%x" % buffer.size,
-        b"circular:%x" % buffer.circular,
-        b"disconn:%x" % experiment.disconnected,
-        b"starttime:%x" % experiment.started_us,
-        b"stoptime:%x" % experiment.stopped_us,
-        b"username:" + encode_hex(experiment.user.encode()),
-        b"notes:" + encode_hex(experiment.notes.encode()),
-    ]
-    return b";".join(fields)
+    return b"T" + status_line(target.experiment)
 
 
 ROWS = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from gdbstub.errors import MalformedPacket
-from gdbstub.fields import encode_hex, parse_hex, parse_number
+from gdbstub.fields import parse_hex, parse_number
 from gdbstub.packets.tracepoints import next_piece
 from gdbstub.session import OK, Reply, Session
 from gdbstub.table import Row
 from gdbstub.target import Tracepoints
+from gdbstub.tracing.listing import variable_line
 
 _MOST = 0x7FFF_FFFF
 
@@ -37,10 +38,7 @@ def value(session: Session, target: Tracepoints, arguments: bytes) -> Reply:
 
 def list_first(session: Session, target: Tracepoints, arguments: bytes) -> Reply:
     """`qTfV`: the variables, one in each reply."""
-    session.listings["TV"] = [
-        b"%x:%x:%x:%s" % (variable.number, variable.initial, variable.builtin, encode_hex(variable.name.encode()))
-        for variable in target.experiment.variables
-    ]
+    session.listings["TV"] = [variable_line(variable) for variable in target.experiment.variables]
     return list_next(session, target, arguments)
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from gdbstub.errors import MalformedPacket, RspError, TargetError
-from gdbstub.fields import encode_hex, parse_hex, parse_number, parse_pair, split
+from gdbstub.fields import parse_hex, parse_number, parse_pair, split
 from gdbstub.session import OK, Reply, Session
 from gdbstub.table import Row
 from gdbstub.target import Tracepoints
-from gdbstub.tracing import Experiment, Key, Plan, Progress, Source, Tracepoint
-from gdbstub.tracing.actions import encode_action, encode_program, parse_actions, parse_program
+from gdbstub.tracing import Experiment, Key, Plan, Source, Tracepoint
+from gdbstub.tracing.actions import parse_actions, parse_program
+from gdbstub.tracing.listing import progress_line, tracepoint_lines
 
 SOURCE_KINDS = (b"at", b"cond", b"cmd")
-SOURCE_PART = 1024
-"""Bytes of a source in one reply; gdb reads at most 2000 digits of one."""
 
 
 def initialise(session: Session, target: Tracepoints, arguments: bytes) -> Reply:
@@ -128,7 +125,7 @@ def read_only(_session: Session, target: Tracepoints, arguments: bytes) -> Reply
 
 def list_first(session: Session, target: Tracepoints, arguments: bytes) -> Reply:
     """`qTfP`: all tracepoints with their actions and sources, a piece in each reply."""
-    session.listings["TP"] = [piece for progress in target.experiment.tracepoints for piece in _pieces(progress)]
+    session.listings["TP"] = [line for one in target.experiment.tracepoints for line in tracepoint_lines(one)]
     return list_next(session, target, arguments)
 
 
@@ -143,30 +140,9 @@ def next_piece(session: Session, name: str) -> Reply:
     return pieces.pop(0) if pieces else b"l"
 
 
-def _pieces(progress: Progress) -> Iterator[bytes]:
-    tracepoint = progress.tracepoint
-    plan = tracepoint.plan
-    name = b"%x:%x" % (tracepoint.number, tracepoint.address)
-    head = b"T%s:%s:%x:%x" % (name, b"E" if progress.enabled else b"D", plan.steps, tracepoint.passes)
-    if tracepoint.fast_length is not None:
-        head += b":F%x" % tracepoint.fast_length
-    if plan.condition is not None:
-        head += b":X" + encode_program(plan.condition)
-    yield head
-    for action in plan.actions:
-        yield b"A%s:%s" % (name, encode_action(action))
-    for action in plan.stepping_actions:
-        yield b"S%s:%s" % (name, encode_action(action))
-    for source in progress.sources:
-        for at in range(0, len(source.text), SOURCE_PART):
-            part = encode_hex(source.text[at : at + SOURCE_PART])
-            yield b"Z%s:%s:%x:%x:%s" % (name, source.kind.encode(), source.start + at, source.length, part)
-
-
 def progress(_session: Session, target: Tracepoints, arguments: bytes) -> Reply:
     """`qTP:n:addr`: `V hits:bytes`, how often it was hit in the run and how much it has collected."""
-    found = target.experiment.find(_key(arguments))
-    return b"V%x:%x" % (found.hits, found.used)
+    return progress_line(target.experiment.find(_key(arguments)))
 
 
 def shortest_fast(_session: Session, _target: Tracepoints, _: bytes) -> Reply:

@@ -301,6 +301,41 @@ tsave {file}
     assert "Found trace frame 7, tracepoint 2" in text
 
 
+def test_a_trace_that_the_target_has_saved_is_as_gdbs_own(gdb: TracingGdb, guest: Callable[[str], Path]) -> None:
+    """`tsave -r` puts it among the files that a debugger can fetch."""
+    gdb(f"""
+tvariable $calls = 3
+trace main.c:18 if got != 0
+actions
+collect $regs, checks, got, $calls
+end
+trace fib if n == 3
+actions
+collect n
+while-stepping 2
+collect $rip
+end
+end
+passcount 2 2
+{TO_THE_END}
+tstart
+continue
+tsave -r /dbgvmm/traces/one
+remote get /dbgvmm/traces/one {gdb.directory / "ours"}
+tsave {gdb.directory / "gdbs"}
+""")
+    ours, gdbs = (
+        read_without_target(
+            guest(GUEST).with_suffix(".elf64"), f"target tfile {gdb.directory / name}", "tstatus", "info tracepoints",
+            "tfind tracepoint 1", "tdump", "tfind tracepoint 2", "tdump", "tfind", "tdump", "info tvariables",
+        )
+        for name in ("ours", "gdbs")
+    )  # fmt: skip
+    assert ours == gdbs
+    assert "collect n" in ours
+    assert "$calls = 3" in ours
+
+
 def read_without_target(program: Path, *commands: str) -> str:
     """What a gdb with nothing but files prints."""
     arguments = ["gdb", "-nx", "-q", "-batch", "-ex", "set width 0", "-ex", "set pagination off"]

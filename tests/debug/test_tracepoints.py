@@ -13,7 +13,7 @@ from dbgvmm.debug.gdb_description import GDB_REGISTERS
 from dbgvmm.debug.gdb_target import GdbTarget
 from dbgvmm.debug.stops import StopKind
 from dbgvmm.debug.symbols import load_symbols
-from gdbstub import BreakpointPrograms
+from gdbstub import BreakpointPrograms, TargetError
 from gdbstub.agent import decode
 from gdbstub.tracing import CollectExpression, CollectMemory, CollectRegisters, Ended, Key, Plan, Tracepoint
 
@@ -245,3 +245,18 @@ def test_two_runs_make_the_same_frames(booted: BootedMachine, address: Callable[
         return b"".join(frame.encode(experiment.layout) for frame in experiment.buffer)
 
     assert frames() == frames()
+
+
+def test_traces_are_kept_among_the_machines_own_files_only(booted: BootedMachine, tmp_path: Path) -> None:
+    target = GdbTarget(booted("hello"))
+    for name in ("", "/dbgvmm/traces/", "/dbgvmm/cmdline", str(tmp_path / "trace"), "trace"):
+        with pytest.raises(TargetError, match="a trace is saved as /dbgvmm/traces/NAME"):
+            target.save_trace(name, b"x")
+    assert list(tmp_path.iterdir()) == []
+    for number in range(16):
+        target.save_trace(f"/dbgvmm/traces/{number}", b"%d" % number)
+    with pytest.raises(TargetError, match="16 traces are kept already"):
+        target.save_trace("/dbgvmm/traces/16", b"x")
+    target.save_trace("/dbgvmm/traces/3", b"again")
+    assert target.read_file("/dbgvmm/traces/3") == b"again"
+    assert target.read_file("/dbgvmm/traces/4") == b"4"

@@ -11,6 +11,8 @@ from rsp_machine import BASE, DATA, INC_RAX, NOP, RAX, RIP
 from rsp_traced import Traced
 from test_rsp_tracepoints import run
 
+from gdbstub import TargetError
+
 NONE = "QTFrame:ffffffff"
 
 
@@ -167,3 +169,31 @@ def test_the_buffer_is_read_as_it_stands_in_a_file(traced: Client, machine: Trac
     traced.ask("qTStatus")
     assert read_buffer(traced) == block
     assert traced.ask(f"qTBuffer:{len(whole) + 100:x},10") == b"l"
+
+
+def test_a_target_that_keeps_files_is_given_a_whole_one(machine: Traced) -> None:
+    class Saving(Traced):
+        saved: tuple[str, bytes] = ("", b"")
+
+        def save_trace(self, name: str, data: bytes) -> None:
+            if not name.startswith("/"):
+                raise TargetError("names begin with /")
+            self.saved = name, data
+
+    assert Client(machine).ask(f"QTSave:{b'/a'.hex()}") == b""
+    saving = Saving()
+    client = Client(saving)
+    client.ask(f"QTDP:1:{INC_RAX:x}:E:0:0")
+    client.ask("QTStart")
+    run(client, saving, 8)
+    assert client.ask(f"QTSave:{b'/a'.hex()}") == b"OK"
+    name, data = saving.saved
+    assert name == "/a"
+    head, _, frames = data.partition(b"\n\n")
+    assert head.startswith(b"\x7fTRACE0\nR ")
+    assert b"tp T1:1002:E:0:0\ntp V1:1002:2:" in head
+    assert b'\ntdesc <?xml version="1.0"?>' in head
+    layout = saving.experiment.layout
+    assert frames == b"".join(frame.encode(layout) for frame in saving.experiment.buffer) + b"\0\0"
+    assert client.ask(f"QTSave:{b'a'.hex()}").startswith(b"E")
+    assert client.ask("QTSave:").startswith(b"E")

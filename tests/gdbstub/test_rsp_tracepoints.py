@@ -123,8 +123,9 @@ class TestDefinitions:
             f"A1:{PLACE}:X3,220127".encode(),
             f"S1:{PLACE}:R8".encode(),
             f"Z1:{PLACE}:at:0:3:666962".encode(),
-            f"Z1:{PLACE}:cmd:0:800:{'61' * 0x400}".encode(),
-            f"Z1:{PLACE}:cmd:400:800:{'61' * 0x400}".encode(),
+            f"Z1:{PLACE}:cmd:0:800:{'61' * 900}".encode(),
+            f"Z1:{PLACE}:cmd:384:800:{'61' * 900}".encode(),
+            f"Z1:{PLACE}:cmd:708:800:{'61' * 248}".encode(),
             f"T2:{BASE:x}:D:0:0".encode(),
         ]
 
