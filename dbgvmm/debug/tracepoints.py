@@ -109,13 +109,13 @@ class MachineSource(MachineAgent):
 
     def peek_memory(self, address: int, length: int) -> bytes:
         """Up to the first page that is not mapped to RAM."""
-        data = b""
+        parts = []
         while length > 0:
             size = min(length, PAGE_SIZE - address % PAGE_SIZE)
             try:
-                data += self._machine.memory.peek(address, size)
+                parts.append(self._machine.memory.peek(address, size))
             except NotMapped:
                 break
             address = address + size & MASK64
             length -= size
-        return data
+        return b"".join(parts)

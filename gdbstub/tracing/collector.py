@@ -70,7 +70,7 @@ class _Collecting:
         self._source = source
         self._variables = variables
         self._room = room
-        self.memory: list[tuple[int, bytes]] = []
+        self.memory: dict[tuple[int, bytes], None] = {}
         self.values: dict[int, int] = {}
         self.read_register = source.read_register
         self.read_memory = source.read_memory
@@ -87,7 +87,7 @@ class _Collecting:
         data = self._source.peek_memory(address, length)
         if data and (address, data) not in self.memory:
             self._room -= len(data)
-            self.memory.append((address, data))
+            self.memory[address, data] = None
 
     def collect_variable(self, number: int) -> None:
         """Its value at the end of the program that asks for it."""

@@ -190,7 +190,10 @@ class Experiment:
             self.end = TraceEnd(Ended.STOPPED, text)
 
     def debugger_gone(self) -> None:
-        """Nobody is connected any more: the run ends, unless it was to go on."""
+        """Nobody is connected any more: the run ends, unless it was to go on. Definitions that are not complete go."""
+        for progress in self.tracepoints:
+            if not progress.complete:
+                self.discard(progress.tracepoint.key)
         if not self.disconnected:
             self.stop(TraceEnd(Ended.DISCONNECTED))
 

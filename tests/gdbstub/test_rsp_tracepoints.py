@@ -106,6 +106,12 @@ class TestDefinitions:
         assert b"already" in client.ask(f"QTDP:1:{PLACE}:E:0:0")
         assert len(machine.experiment.tracepoints) == 1
 
+    def test_half_a_definition_goes_with_its_debugger(self, client: Client, machine: Traced) -> None:
+        client.ask(f"QTDP:1:{PLACE}:E:0:0-")
+        client.ask(f"QTDP:2:{PLACE}:E:0:0")
+        client.stub.close()
+        assert [progress.tracepoint.number for progress in machine.experiment.tracepoints] == [2]
+
     def test_actions_of_an_unknown_one_are_refused(self, client: Client) -> None:
         assert b"there is no tracepoint 1" in client.ask("QTDP:-1:1000:R1")
 
@@ -281,6 +287,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 @given(st.lists(mutated(), min_size=1, max_size=12))
 @example([b"QTDP:1:1002:E:0:0-", b"QTDP:-1:1002:R\xff", b"QTStart"])
+@example([b"QTDP:1:1002:E:0:0", b"QTBuffer:size:1", b"QTStart"])
 def test_no_packet_harms_the_stub_or_the_machine(packets: list[bytes]) -> None:
     machine = Traced()
     client = Client(machine)
@@ -292,9 +299,8 @@ def test_no_packet_harms_the_stub_or_the_machine(packets: list[bytes]) -> None:
     assert bytes(machine.memory) == before
     run(client, machine, 40)
     assert machine.cpus[next(iter(machine.cpus))].values[RAX] == 10
-    assert client.ask("QTinit") == b"OK"
-    assert client.ask(f"QTDP:1:{PLACE}:E:0:0") == b"OK"
-    assert client.ask("QTStart") == b"OK"
+    for packet in ("QTinit", "QTBuffer:size:-1", f"QTDP:1:{PLACE}:E:0:0", "QTStart"):
+        assert client.ask(packet) == b"OK"
     run(client, machine, 8)
     assert client.ask(f"qTP:1:{PLACE}").startswith(b"V2:")
 
