@@ -2,6 +2,16 @@
 
 This is the plain way: a tracepoint is an observer among the breakpoints, so each arrival is an exit, and Python collects.
 Collecting changes nothing of the guest: memory is peeked at (no A or D bits), and no instruction is added.
+
+    experiment = machine.tracing.experiment         # from Python, without gdb
+    key = Key(1, 0xffffffff81000000)
+    experiment.define(Tracepoint(key, Plan(actions=(CollectRegisters(1 << 5), CollectMemory(7, 0, 64)))), enabled=True)
+    experiment.complete(key)
+    experiment.start()
+    machine.run()
+    print([hex(frame.count) for frame in experiment.buffer])
+
+Registers have the numbers of docs/gdb-packets.md.
 """
 
 from __future__ import annotations

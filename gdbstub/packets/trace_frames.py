@@ -23,8 +23,11 @@ _INFO_HEAD = (
 
 
 def select(session: Session, target: Tracepoints, arguments: bytes) -> Reply:
-    """`QTFrame:n`, or `:pc:addr`, `:tdp:n`, `:range:start:end`, `:outside:start:end`: the next such frame behind the
-    selected one. `F n T tracepoint`, or `F-1`. `QTFrame:ffffffff`: none, but the target itself."""
+    """`QTFrame:n`, `:pc:addr`, `:tdp:n`, `:range:start:end`, `:outside:start:end`: `F n T tracepoint`; `F-1` if there is none.
+
+    But for the first form, it is the next such frame behind the selected one. `QTFrame:ffffffff`: none is selected, and
+    the target itself is looked at again.
+    """
     buffer = target.experiment.buffer
     kind, colon, rest = arguments.partition(b":")
     if not colon:
@@ -71,8 +74,10 @@ def describe(session: Session, _target: Tracepoints, arguments: bytes) -> Reply:
 
 
 def read_buffer(session: Session, target: Tracepoints, arguments: bytes) -> Reply:
-    """`qTBuffer:offset,length`: all frames as they stand in a trace file; `l` at their end. The file's head, which gdb
-    writes, has the size of their registers as gdb knew it at the last `qTStatus`."""
+    """`qTBuffer:offset,length`: all frames as they stand in a trace file; `l` at their end.
+
+    The file's head, which gdb writes, has the size of their registers as gdb knew it at the last `qTStatus`.
+    """
     offset, length = parse_pair(arguments)
     experiment = target.experiment
     layout = experiment.layout if session.file_has_block else experiment.layout.whole

@@ -24,8 +24,10 @@ def initialise(session: Session, target: Tracepoints, arguments: bytes) -> Reply
 
 
 def define(_session: Session, target: Tracepoints, arguments: bytes) -> Reply:
-    """`QTDP:n:addr:ena:step:pass[:F len][:X len,expr][-]`, then `QTDP:-n:addr:[S]action...[-]`: a tracepoint. One of which
-    any part cannot be carried out is dropped as a whole, with an error."""
+    """`QTDP:n:addr:ena:step:pass[:F len][:X len,expr][-]`, `QTDP:-n:addr:[S]action...[-]`: a tracepoint and its actions.
+
+    One of which any part cannot be carried out is dropped as a whole, with an error.
+    """
     more = arguments.endswith(b"-")
     fields = arguments[: len(arguments) - more].split(b":")
     if len(fields) < 3:

@@ -56,9 +56,8 @@ class Collector:
                         evaluate(program, into)
         except EvaluationError as failure:
             error = str(failure)
-        for variable in self._variables:
-            if variable.builtin:
-                into.collect_variable(variable.number)
+        for variable in self._variables.builtin:
+            into.collect_variable(variable.number)
         memory, values = tuple(into.memory), tuple(into.values.items())
         return Collected(TraceFrame(tracepoint, address, count, mask, registers, memory, values), error)
 

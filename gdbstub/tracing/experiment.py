@@ -227,7 +227,8 @@ class Experiment:
             self.record(key, frame)
 
     def record(self, key: Key, frame: TraceFrame) -> None:
-        """A hit, and what was collected at it, by whomever."""
+        """A hit whose condition held, and what was collected at it, by whomever: the same that `Collector.collect` puts into
+        a frame, the built-in variables included. Where steps follow, the machine must stand behind the hit just now."""
         progress = self._progress.get(key)
         if progress is None or not progress.installed:
             return

@@ -26,10 +26,11 @@ class Variable:
 
 
 class Variables:
-    """All variables and their values."""
+    """All variables and their values. `builtin`: those that the target gives."""
 
     def __init__(self, builtin: Iterable[Variable] = ()) -> None:
-        self._known = {variable.number: variable for variable in builtin}
+        self.builtin = tuple(builtin)
+        self._known = {variable.number: variable for variable in self.builtin}
         self._values: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Variable]:
@@ -66,5 +67,5 @@ class Variables:
 
     def clear(self) -> None:
         """Forget all but the built-in ones."""
-        self._known = {number: variable for number, variable in self._known.items() if variable.builtin}
+        self._known = {variable.number: variable for variable in self.builtin}
         self._values.clear()
