@@ -228,7 +228,7 @@ class Experiment:
 
     def record(self, key: Key, frame: TraceFrame) -> None:
         """A hit whose condition held, and what was collected at it, by whomever: the same that `Collector.collect` puts into
-        a frame, the built-in variables included. Where steps follow, the machine must stand behind the hit just now."""
+        a frame, the built-in variables included. Where steps follow, the machine must still be in front of the hit."""
         progress = self._progress.get(key)
         if progress is None or not progress.installed:
             return

@@ -181,6 +181,21 @@ class TestArrivals:
         assert machine.run().kind is StopKind.HALT
 
 
+def test_two_at_one_place_both_collect_and_the_end_of_one_run_ends_both(
+    booted: BootedMachine, address: Callable[[str, str], int]
+) -> None:
+    at = address("cpubound-small", "check_eq")
+    machine = booted("cpubound-small")
+    trace(machine, at, Plan(), 1, passes=3)
+    trace(machine, at, Plan(steps=1), 2)
+    experiment = machine.tracing.experiment
+    experiment.start()
+    machine.run()
+    assert [frame.tracepoint for frame in experiment.buffer] == [1, 2, 2, 1, 2, 2, 1]
+    assert experiment.end.reason is Ended.PASSES
+    assert at not in machine.cache.breakpoints
+
+
 def test_steps_go_on_behind_a_stop(booted: BootedMachine, address: Callable[[str, str], int]) -> None:
     kmain = address("hello", "kmain")
     machine = booted("hello")
