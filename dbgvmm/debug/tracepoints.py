@@ -1,6 +1,6 @@
 """Tracepoints on a machine: gdb's experiment, and what it collects from.
 
-This is the plain way: a tracepoint is an observer among the breakpoints, so each arrival is an exit, and Python collects.
+This is the plain way: a tracepoint is an observer among the breakpoints. Each hit is an exit, and Python collects.
 Collecting changes nothing of the guest: memory is peeked at (no A or D bits), and no instruction is added.
 
     experiment = machine.tracing.experiment         # from Python, without gdb
@@ -20,9 +20,10 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
+from dbgvmm.bt.probes import Probe
 from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.agent import MachineAgent
-from dbgvmm.debug.breakpoints import Observer
+from dbgvmm.debug.agent_compiler import compile_conditions
 from dbgvmm.debug.gdb_description import GDB_REGISTERS, IN_G_PACKET
 from dbgvmm.debug.gdb_registers import GeneralRegisters
 from dbgvmm.hardware.layout import PAGE_SIZE
@@ -42,6 +43,20 @@ _TIMESTAMP: Final = 1
 """The number of `$trace_timestamp`, which gdbserver has too (there it is in microseconds)."""
 
 
+class _Arrivals:
+    """Observes one tracepoint's place. A condition that can be compiled runs in the translation, which leaves where it may
+    hold."""
+
+    def __init__(self, experiment: Experiment, tracepoint: Tracepoint) -> None:
+        self._experiment = experiment
+        self._key = tracepoint.key
+        condition = tracepoint.plan.condition
+        self.probe: Probe | None = None if condition is None else compile_conditions((condition,))
+
+    def __call__(self) -> None:
+        self._experiment.hit(self._key)
+
+
 class MachineTracing:
     """Implements `gdbstub.tracing.TraceHost` and, through `source`, `TraceSource`. The machine owns it: an experiment goes
     on when its debugger has gone."""
@@ -52,7 +67,7 @@ class MachineTracing:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._observers: dict[Key, Observer] = {}
+        self._observers: dict[Key, _Arrivals] = {}
         self.show: Callable[[str], None] = lambda text: None
         """Puts text on the debugger's console, if there is one."""
         self.saved: dict[str, bytes] = {}
@@ -63,12 +78,8 @@ class MachineTracing:
 
     def install(self, tracepoint: Tracepoint) -> None:
         """Observe arrivals."""
-        key, experiment = tracepoint.key, self.experiment
-
-        def observer() -> None:
-            experiment.hit(key)
-
-        self._observers[key] = observer
+        observer = _Arrivals(self.experiment, tracepoint)
+        self._observers[tracepoint.key] = observer
         self._machine.breakpoints.add_observer(tracepoint.address, observer)
 
     def remove(self, tracepoint: Tracepoint) -> None:

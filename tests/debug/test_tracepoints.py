@@ -111,6 +111,44 @@ def test_frames_are_what_a_stop_there_would_show(booted: BootedMachine, address:
     assert len(experiment.buffer) > 5
 
 
+def test_an_arrival_at_which_the_condition_does_not_hold_costs_no_exit(
+    booted: BootedMachine, address: Callable[[str, str], int]
+) -> None:
+    at = address("cpubound-small", "fib")
+    plain, traced = booted("cpubound-small"), booted("cpubound-small")
+    plain.run()
+    largest = decode(bytes.fromhex("260005" "2216" "13" "27"))  # $rdi == 22: fib of no larger number is called for
+    key = trace(traced, at, Plan(largest, (CollectRegisters(1 << NUMBER["rdi"]),)))
+    experiment = traced.tracing.experiment
+    experiment.start()
+    traced.run()
+    assert experiment.find(key).hits == len(experiment.buffer) > 0
+    assert {frame.registers for frame in experiment.buffer} == {(22).to_bytes(8, "little")}
+    assert traced.count == plain.count
+    assert traced.engine.exits < plain.engine.exits + 500, "fib is called 136,516 times"
+
+
+def test_a_tracepoint_and_a_conditional_breakpoint_at_one_place_each_see_their_arrivals(
+    booted: BootedMachine, address: Callable[[str, str], int]
+) -> None:
+    at = address("cpubound-small", "fib")
+    machine = booted("cpubound-small")
+    twenty = decode(bytes.fromhex("260005" "2214" "13" "27"))
+    nineteen = decode(bytes.fromhex("260005" "2213" "13" "27"))
+    key = trace(machine, at, Plan(twenty))
+    experiment = machine.tracing.experiment
+    experiment.start()
+    target = GdbTarget(machine)
+    target.insert_breakpoint(at, 1)
+    target.program_breakpoint(at, False, BreakpointPrograms((nineteen,)))
+    assert machine.run().kind is StopKind.BREAKPOINT
+    assert machine.cpu.gpr[7] == 19
+    assert experiment.find(key).hits == 1
+    target.drop_breakpoints()
+    experiment.clear()
+    assert at not in machine.cache.all_breakpoints
+
+
 def test_some_registers_are_as_all_of_them(booted: BootedMachine) -> None:
     machine = booted("hello")
     machine.run(max_count=2000)
@@ -177,7 +215,7 @@ class TestArrivals:
 
     def test_when_the_run_ends_nothing_stays_in_the_code(self, machine: Machine) -> None:
         machine.tracing.experiment.clear()
-        assert self.kmain not in machine.cache.breakpoints
+        assert self.kmain not in machine.cache.all_breakpoints
         assert machine.run().kind is StopKind.HALT
 
 
@@ -193,7 +231,7 @@ def test_two_at_one_place_both_collect_and_the_end_of_one_run_ends_both(
     machine.run()
     assert [frame.tracepoint for frame in experiment.buffer] == [1, 2, 2, 1, 2, 2, 1]
     assert experiment.end.reason is Ended.PASSES
-    assert at not in machine.cache.breakpoints
+    assert at not in machine.cache.all_breakpoints
 
 
 def test_steps_go_on_behind_a_stop(booted: BootedMachine, address: Callable[[str, str], int]) -> None:
