@@ -312,6 +312,15 @@ class DescribeTarget(Protocol):
 
 
 @runtime_checkable
+class ExecEvents(Protocol):
+    """A target that may begin to run another program, or the same with other registers: a CPU that changes its mode."""
+
+    takes_exec_events: bool
+    """Set when the debugger says whether it understands `Executed`, which is before it reads the description. If it does
+    not, its description must stay as it is."""
+
+
+@runtime_checkable
 class MapMemory(Protocol):
     """A memory map. With one, gdb refuses every address outside it (unless `set mem inaccessible-by-default off`),
     so a target that shows virtual memory had better not have one."""

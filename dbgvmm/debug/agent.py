@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.cpu.bits import MASK64
-from dbgvmm.debug.gdb_description import GDB_REGISTERS
+from dbgvmm.debug.gdb_layouts import LONG
+from dbgvmm.debug.register_row import RegisterRow
 from dbgvmm.mmu.linear import NotMapped
 from gdbstub import BreakpointPrograms
 from gdbstub.agent import EvaluationError, evaluate
@@ -23,13 +24,15 @@ class MachineAgent:
     def __init__(self, machine: Machine, show: Callable[[str], None]) -> None:
         self._machine = machine
         self._show = show
+        self.rows: tuple[RegisterRow, ...] = LONG.all
+        """Registers by the debugger's numbers."""
         self.variables: dict[int, int] = {}
 
     def read_register(self, number: int) -> int:
         """By gdb's number."""
-        if number >= len(GDB_REGISTERS):
+        if number >= len(self.rows):
             raise EvaluationError(f"there is no register {number}")
-        row = GDB_REGISTERS[number]
+        row = self.rows[number]
         if row.bits > _WIDEST:
             raise EvaluationError(f"register {row.name} has {row.bits} bits: too many for an agent expression")
         return row.read(self._machine)

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.cpu.bits import MASK32, MASK64, SReg
+from dbgvmm.debug.gdb_layouts import LONG, Layout
 from dbgvmm.debug.registers import ENCODING_ORDER, GDB_ORDER, SELECTORS, X87, X87_CONTROL, XMM
 from dbgvmm.hardware.engine import RegisterBatch
 from dbgvmm.hardware.fpu import FPU_REGISTERS
@@ -34,8 +35,13 @@ class GeneralRegisters:
         names = [*(row.name for row in (*X87, *X87_CONTROL, *XMM)), "mxcsr"]
         self._batch = RegisterBatch([FPU_REGISTERS[name][0] for name in names])
 
-    def read(self) -> bytes:
-        """Their raw bytes, one behind the other."""
+    def read(self, layout: Layout) -> bytes:
+        """Their raw bytes, one behind the other. Those of 64-bit code quickly; of other code as they come."""
+        if layout is not LONG:
+            return b"".join(row.read(self._machine).to_bytes(row.bits // 8, "little") for row in layout.general)
+        return self._read_long()
+
+    def _read_long(self) -> bytes:
         machine = self._machine
         cpu = machine.cpu
         segments = cpu.segs

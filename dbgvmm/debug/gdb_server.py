@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from dbgvmm.debug.gdb_target import GdbTarget, MonitorCommand
 from dbgvmm.debug.stops import Stop, StopKind
-from gdbstub import Connected, Disconnected, Listener, Received, State, Step, StepRange, Stub, TransportEvent
+from gdbstub import Connected, Disconnected, Executed, Listener, Received, State, Step, StepRange, Stub, TransportEvent
 
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
@@ -166,15 +166,23 @@ class GdbServer:
         last = self._machine.last_stop
         if last is not None and last.kind in _STUCK:
             return last
+        modes = self._target.modes
+        early = modes.before_running()
+        if early is not None:
+            return early
         if self._target.interrupted:
             return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
-        match self._target.action:
-            case Step():
-                return self._step(run)
-            case StepRange(start, end):
-                return self._run_range(run, start, end)
-            case _:
-                return run()
+        modes.watch()
+        try:
+            match self._target.action:
+                case Step():
+                    return self._step(run)
+                case StepRange(start, end):
+                    return self._run_range(run, start, end)
+                case _:
+                    return run()
+        finally:
+            modes.unwatch()
 
     def _step(self, run: RunFunction) -> Stop:
         dispatcher = self._machine.dispatcher
@@ -209,5 +217,6 @@ class GdbServer:
         reason = self._target.note_stop(stop)
         stub = self._stub
         if stub is not None:
-            note = stub.console(f"dbgvmm: {stop.text}\n") if stop.kind in _TOLD else b""
+            told = stop.kind in _TOLD and not isinstance(reason, Executed)
+            note = stub.console(f"dbgvmm: {stop.text}\n") if told else b""
             self._listener.send(note + stub.report_stop(reason))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.agent import MachineAgent, ProgrammedCondition
 from dbgvmm.debug.breakpoints import Condition
-from dbgvmm.debug.gdb_description import GDB_REGISTERS, IN_G_PACKET, target_description
+from dbgvmm.debug.gdb_description import target_description
 from dbgvmm.debug.gdb_files import MachineFiles
+from dbgvmm.debug.gdb_modes import ModeFollower
 from dbgvmm.debug.gdb_registers import GeneralRegisters
 from dbgvmm.debug.regions import region_at
 from dbgvmm.debug.register_row import RegisterError
@@ -28,6 +29,7 @@ from gdbstub import (
     BreakpointHit,
     BreakpointPrograms,
     Continue,
+    Executed,
     Exited,
     Host,
     Interrupted,
@@ -47,20 +49,17 @@ from gdbstub import (
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
 
-_NUMBERS: Final = {row.name: number for number, row in enumerate(GDB_REGISTERS)}
 _SIGNALS: Final = {
     StopKind.TRIPLE_FAULT: Signal.SEGV,
     StopKind.UNSUPPORTED: Signal.ILL,
     StopKind.HALT: Signal.TRAP,
     StopKind.LIMIT: Signal.TRAP,
     StopKind.CATCHPOINT: Signal.TRAP,
+    StopKind.MODE: Signal.TRAP,
 }
 """Stops at which the machine can still be looked at, though it may be unable to go on."""
 
 _ACCESS: Final = {(False, True): Access.WRITE, (True, False): Access.READ, (True, True): Access.ANY}
-
-_GENERIC: Final = {"rip": "pc", "rsp": "sp", "rbp": "fp", "eflags": "flags"}
-"""What lldb wants to know of registers."""
 
 MonitorCommand = Callable[[str], str]
 """Runs one command line and gives its output. Raises TargetError."""
@@ -69,9 +68,6 @@ MonitorCommand = Callable[[str], str]
 class GdbTarget:
     """Implements the protocols of `gdbstub.target` that their names say. `monitor_command` runs gdb's `monitor`."""
 
-    register_sizes: Sequence[int] = tuple(row.bits // 8 for row in GDB_REGISTERS)
-    expedited_registers: Sequence[int] = (_NUMBERS["rip"], _NUMBERS["rsp"], _NUMBERS["rbp"])
-    block_registers = IN_G_PACKET
     steps_ranges = True
     steps_take_interrupts: bool = True
     physical_addresses: bool = False
@@ -79,6 +75,7 @@ class GdbTarget:
     def __init__(self, machine: Machine, monitor_command: MonitorCommand | None = None) -> None:
         self._machine = machine
         self._monitor_command = monitor_command
+        self.modes = ModeFollower(machine)
         self._general = GeneralRegisters(machine)
         self._software: dict[int, Condition | None] = {}
         self._hardware: dict[int, Condition | None] = {}
@@ -91,6 +88,26 @@ class GdbTarget:
         self.interrupted = False
         self.killed = False
         self._reason: StopReason = Signalled(Signal.TRAP)
+        self._lay_out()
+
+    # -- what the registers are, which depends on the CPU's mode
+
+    def _lay_out(self) -> None:
+        layout = self._layout = self.modes.layout
+        self.register_sizes: Sequence[int] = tuple(row.bits // 8 for row in layout.all)
+        self.expedited_registers: Sequence[int] = layout.expedited
+        self.block_registers = len(layout.general)
+        self._agent.rows = layout.all
+
+    @property
+    def takes_exec_events(self) -> bool:
+        """The debugger can be told that the registers are others now."""
+        return self.modes.follows
+
+    @takes_exec_events.setter
+    def takes_exec_events(self, takes: bool) -> None:
+        self.modes.begin(takes)
+        self._lay_out()
 
     # -- why it stands still
 
@@ -100,14 +117,21 @@ class GdbTarget:
 
     def note_stop(self, stop: Stop | None) -> StopReason:
         """Take in a stop of the machine (None: it has not run yet); the reason to report."""
-        self._reason = Signalled(Signal.TRAP) if stop is None else self._as_reason(stop)
         self.interrupted = False
+        if stop is not None and self.modes.hold(stop):
+            self.drop_breakpoints()
+            self._lay_out()
+            # A file that somebody gave gdb may have more symbols than the kernel: gdb keeps it if there is no other.
+            self._reason = Executed(self.exec_file() if self._files.kernel_was_read else self._layout.title)
+        else:
+            self._reason = Signalled(Signal.TRAP) if stop is None else self._as_reason(stop)
         return self._reason
 
     def _as_reason(self, stop: Stop) -> StopReason:
         match stop.kind:
             case StopKind.STEP:
-                return Stepped()
+                # gdb has forgotten that it was stepping, and would show a signal other than 0 as one that the guest got.
+                return Signalled(Signal.NONE) if self.modes.told_late else Stepped()
             case StopKind.BREAKPOINT:
                 address = self._machine.cpu.rip if stop.address is None else stop.address
                 return BreakpointHit(hardware=address in self._hardware and address not in self._software)
@@ -147,29 +171,25 @@ class GdbTarget:
 
     def register_name(self, number: int) -> tuple[str, str, str]:
         """Groups as the target description has them."""
-        name = GDB_REGISTERS[number].name
-        group = "General Purpose Registers" if number < _NUMBERS["st0"] else "System Registers"
-        if _NUMBERS["st0"] <= number <= _NUMBERS["mxcsr"]:
-            group = "Floating Point Registers"
-        return name, group, _GENERIC.get(name, "")
+        return self._layout.describe(number)
 
     def target_description(self) -> Mapping[str, str]:
         """target.xml."""
-        return {"target.xml": target_description()}
+        return {"target.xml": target_description(self._layout)}
 
     def read_register(self, thread: ThreadId, number: int) -> bytes | None:
         """One register, little-endian."""
-        row = GDB_REGISTERS[number]
+        row = self._layout.all[number]
         return row.read(self._machine).to_bytes(row.bits // 8, "little")
 
     def read_block(self, thread: ThreadId) -> bytes:
         """The registers that gdb wants at every stop."""
-        return self._general.read()
+        return self._general.read(self._layout)
 
     def write_register(self, thread: ThreadId, number: int, data: bytes) -> None:
         """Set one register."""
         try:
-            GDB_REGISTERS[number].write(self._machine, int.from_bytes(data, "little"))
+            self._layout.all[number].write(self._machine, int.from_bytes(data, "little"))
         except RegisterError as error:
             raise TargetError(str(error)) from error
 
@@ -296,6 +316,8 @@ class GdbTarget:
             raise TargetError(str(error)) from error
         self.killed = False
         self._reason = Signalled(Signal.TRAP)
+        self.modes.begin(self.modes.follows)
+        self._lay_out()
 
     def kill(self) -> None:
         """The server ends the run."""

@@ -1,8 +1,8 @@
-"""Beginning and ending a session: `?`, `!`, `R`, `D`, `k`, `vKill`."""
+"""Beginning and ending a session: `?`, `!`, `R`, `vRun`, `D`, `k`, `vKill`."""
 
 from __future__ import annotations
 
-from gdbstub.fields import parse_number
+from gdbstub.fields import parse_hex, parse_number
 from gdbstub.session import OK, Enter, Reply, Session, State
 from gdbstub.stopreply import encode_stop
 from gdbstub.table import Row
@@ -27,6 +27,15 @@ def restart(session: Session, target: Restart, _: bytes) -> Reply:
     target.restart()
     session.chosen = None
     return Enter(State.IDLE)
+
+
+def run(session: Session, target: Restart, arguments: bytes) -> Reply:
+    """`vRun;file[;argument]...`: begin again, and say where it stands. There is one program, whatever the file's name."""
+    for text in arguments.split(b";"):
+        parse_hex(text)
+    target.restart()
+    session.chosen = None
+    return why_stopped(session, session.target, b"")
 
 
 def detach(_session: Session, _target: Target, arguments: bytes) -> Reply:
@@ -54,6 +63,7 @@ ROWS = (
     Row("?", why_stopped, Target),
     Row("!", extend, Restart),
     Row("R", restart, Restart),
+    Row("vRun", run, Restart),
     Row("D", detach, Target, while_running=True),
     Row("k", kill, Target, while_running=True),
     Row("vKill", kill_process, Kill, while_running=True),
