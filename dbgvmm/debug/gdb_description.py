@@ -25,6 +25,7 @@ SYSTEM_FEATURE: Final = "org.dbgvmm.system"
 TABLE_FEATURE: Final = "org.dbgvmm.tables"
 DEBUG_FEATURE: Final = "org.dbgvmm.debug"
 MSR_FEATURE: Final = "org.dbgvmm.msr"
+WIDE_FEATURE: Final = "org.dbgvmm.wide"
 SEGMENT_FEATURE: Final = "org.dbgvmm.segments"
 """gdb knows the bases of FS and GS by their numbers in 64-bit descriptions only."""
 
@@ -93,6 +94,7 @@ def target_description(layout: Layout = LONG) -> str:
             structures.DEBUG_REGISTERS,
         ),
         _feature(layout, MSR_FEATURE, "", structures.MSR_REGISTERS),
+        _feature(layout, WIDE_FEATURE, "", layout.halved) if layout.halved else "",
         "</target>\n",
     )  # fmt: skip
     return "".join(parts)
@@ -100,7 +102,8 @@ def target_description(layout: Layout = LONG) -> str:
 
 def _feature(layout: Layout, name: str, types: str, rows: tuple[RegisterRow, ...]) -> str:
     lines = "".join(
-        f'<reg name="{row.name}" bitsize="{row.bits}" type="{_type_here(layout, row)}"{_group(row)}{_kept(row)}/>\n'
+        f'<reg name="{row.name}" bitsize="{row.bits}" type="{_type_here(layout, row)}"'
+        f"{_group(layout, row)}{_kept(layout, row)}/>\n"
         for row in rows
     )
     return f'<feature name="{name}">\n{types}{lines}</feature>\n'
@@ -126,15 +129,19 @@ def _type(row: RegisterRow) -> str:
     return "int" if row in registers.X87_CONTROL else f"int{row.bits}"
 
 
-def _group(row: RegisterRow) -> str:
+def _group(layout: Layout, row: RegisterRow) -> str:
     if row in registers.X87_CONTROL:
         return ' group="float"'
-    return ' group="vector"' if row is registers.MXCSR else ' group="system"' if row in SYSTEM else ""
+    return ' group="vector"' if row is registers.MXCSR else ' group="system"' if _is_extra(layout, row) else ""
 
 
-def _kept(row: RegisterRow) -> str:
+def _kept(layout: Layout, row: RegisterRow) -> str:
     """Registers that need not be put back after gdb has called a function of the guest's. (gdb 13 does so all the same.)"""
-    return ' save-restore="no"' if row in SYSTEM else ""
+    return ' save-restore="no"' if _is_extra(layout, row) else ""
+
+
+def _is_extra(layout: Layout, row: RegisterRow) -> bool:
+    return row in SYSTEM or row in layout.halved
 
 
 def _fields(names: type[BitNames]) -> list[tuple[str, int, int]]:

@@ -32,7 +32,7 @@ def _half(name: str, row: RegisterRow) -> RegisterRow:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to number the registers. `general` and `system` together are all of them, in the order of their numbers."""
+    """One way to number the registers: `general`, SYSTEM and `halved`, in this order."""
 
     architecture: str
     """As BFD calls it."""
@@ -53,7 +53,12 @@ class Layout:
     @cached_property
     def all(self) -> tuple[RegisterRow, ...]:
         """Every register at the place that is its number in the protocol."""
-        return (*self.general, *SYSTEM)
+        return (*self.general, *SYSTEM, *self.halved)
+
+    @cached_property
+    def halved(self) -> tuple[RegisterRow, ...]:
+        """RIP and RSP, of which 32-bit code sees half: scripts say `$rip` and `$rsp` whatever the mode."""
+        return () if self.wide else (registers.RIP, registers.REGISTERS["rsp"])
 
     @cached_property
     def expedited(self) -> tuple[int, int, int]:

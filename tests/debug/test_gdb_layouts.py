@@ -95,6 +95,12 @@ def test_a_narrow_register_is_the_lower_half_and_a_write_clears_the_upper(narrow
     assert gpr[1] == 0x8403_0201
 
 
+def test_whole_registers_are_there_by_their_64_bit_names(narrow: GdbTarget) -> None:
+    narrow._machine.cpu.gpr[4] = 0x1122_3344_5566_7788
+    assert narrow.read_register(ONLY_THREAD, number(PROTECTED, "rsp")) == bytes.fromhex("8877665544332211")
+    assert number(PROTECTED, "rip") >= narrow.block_registers, "and gdb reads them only when it wants them"
+
+
 def test_expedited_registers_are_program_counter_stack_and_frame(narrow: GdbTarget) -> None:
     assert [narrow.register_name(index)[::2] for index in narrow.expedited_registers] == [
         ("eip", "pc"), ("esp", "sp"), ("ebp", "fp"),

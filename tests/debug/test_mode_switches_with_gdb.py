@@ -59,6 +59,12 @@ def test_each_mode_has_its_registers_and_its_instructions(gdb: Gdb, file: bool |
     assert text.count("is executing new program") == 3
 
 
+def test_a_script_may_say_rip_in_every_mode(gdb: Gdb) -> None:
+    text = gdb("modes", "break *&real", "info registers rip", "continue", "info registers rip", "kill")
+    assert re.search(r"rip +0x10000c ", text)
+    assert re.search(r"rip +0x8018 ", text)
+
+
 @FILES
 def test_breakpoints_by_symbol_and_by_address_hold_across_the_switch(gdb: Gdb, file: bool | str) -> None:
     text = gdb(
