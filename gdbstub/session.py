@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -17,12 +18,13 @@ PACKET_SIZE: Final = 0x10000
 
 
 class State(Enum):
-    """Where a session stands (all-stop mode)."""
+    """Where a session stands."""
 
     IDLE = auto()
     """The target stands still and the debugger may ask anything."""
     RUNNING = auto()
-    """The target runs and the debugger waits for a stop reply; it may interrupt."""
+    """The target runs. In all-stop mode the debugger waits for a stop reply; it may interrupt. In non-stop mode it may still
+    ask anything, but for the registers of a thread that runs."""
     DISCONNECTED = auto()
     """The debugger has let go: close the connection. What comes in is ignored."""
 
@@ -57,6 +59,12 @@ class Session:
     """Packets may end in `;thread:id;`."""
     list_threads: bool = False
     """Stop replies name all threads."""
+    non_stop: bool = False
+    """Threads run and stop one by one."""
+    running: set[ThreadId] = field(default_factory=set)
+    """The threads that run; known in non-stop mode only."""
+    untold: deque[bytes] = field(default_factory=deque)
+    """In non-stop mode, stop replies that the debugger has not said to have heard. The first has been sent."""
     chosen: ThreadId | None = None
     """The thread of registers and memory (`Hg`, or that of the last stop); None is any."""
     resume_spec: ThreadSpec = field(default_factory=lambda: ThreadSpec(ANY, ALL))
@@ -105,6 +113,18 @@ class Session:
         """The current thread for registers and memory; TargetError if it has ended."""
         spec = ThreadSpec() if self.chosen is None else ThreadSpec(self.chosen.pid, self.chosen.tid)
         return self.find_thread(spec)
+
+    def standing_thread(self) -> ThreadId:
+        """The current thread for registers, which have no values while it runs."""
+        thread = self.thread()
+        if thread in self.running:
+            raise TargetError("the thread is running: stop it first")
+        return thread
+
+    def check_process(self, pid: int) -> None:
+        """TargetError unless `pid` is one of the target's."""
+        if all(thread.pid != pid for thread in self.threads()):
+            raise TargetError(f"there is no process {pid:x}")
 
     def encode_thread(self, thread: ThreadId) -> bytes:
         """`thread` as this debugger wants it."""

@@ -10,7 +10,7 @@ as `ThreadId`; a target without `Threads` is always given `ONLY_THREAD`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
@@ -72,7 +72,7 @@ class ThreadDetails:
 
 @runtime_checkable
 class Target(Protocol):
-    """Every target. It stands still whenever the stub is not Running."""
+    """Every target. It stands still whenever the stub is not running."""
 
     def stop_reason(self) -> StopReason:
         """Why it stands still now: asked for when a debugger connects."""
@@ -162,6 +162,16 @@ class Resume(Protocol):
 
     def interrupt(self) -> None:
         """Stop soon, the reason being `Interrupted` unless another comes first. Return at once."""
+
+
+@runtime_checkable
+class NonStop(Resume, Protocol):
+    """A target for non-stop mode. Then `resume` is called for threads that stand still while others run, each stop is
+    reported for its own thread, and all other methods may be called at any time: whoever drives the stub lets the target
+    stand still for as long as `Stub.feed` takes."""
+
+    def halt(self, threads: Collection[ThreadId]) -> None:
+        """Stop these threads soon, the reason being `Signalled(Signal.NONE)` unless another comes first. Return at once."""
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ it is the server's business (gdb_server.py). A breakpoint here is a translation 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.cpu.bits import MASK64
@@ -86,6 +86,9 @@ class GdbTarget:
         """Puts text on the debugger's console while the machine runs."""
         self.action: Action = Continue()
         self.interrupted = False
+        self.halting = False
+        self.resumed_at = 0
+        """The instruction count at which the debugger had it run."""
         self.killed = False
         self._reason: StopReason = Signalled(Signal.TRAP)
         self._lay_out()
@@ -117,7 +120,6 @@ class GdbTarget:
 
     def note_stop(self, stop: Stop | None) -> StopReason:
         """Take in a stop of the machine (None: it has not run yet); the reason to report."""
-        self.interrupted = False
         if stop is not None and self.modes.hold(stop):
             self.drop_breakpoints()
             self._lay_out()
@@ -125,6 +127,7 @@ class GdbTarget:
             self._reason = Executed(self.exec_file() if self._files.kernel_was_read else self._layout.title)
         else:
             self._reason = Signalled(Signal.TRAP) if stop is None else self._as_reason(stop)
+        self.interrupted = self.halting = False
         return self._reason
 
     def _as_reason(self, stop: Stop) -> StopReason:
@@ -139,7 +142,7 @@ class GdbTarget:
                 assert stop.watch is not None and stop.address is not None
                 return WatchpointHit(stop.address, _ACCESS[stop.watch.reads, stop.watch.writes])
             case StopKind.INTERRUPT:
-                return Interrupted()
+                return Signalled(Signal.NONE) if self.halting and not self.interrupted else Interrupted()
             case StopKind.EXIT:
                 return Exited(stop.exit_code & 0xFF)
             case StopKind.POWER_OFF | StopKind.RESET:
@@ -302,11 +305,17 @@ class GdbTarget:
     def resume(self, actions: Mapping[ThreadId, Action]) -> None:
         """Note what to do; the server does it. Signals mean nothing to a machine."""
         self.action = actions[ONLY_THREAD]
+        self.resumed_at = self._machine.count
 
     def interrupt(self) -> None:
-        """Stop the running machine. `interrupted` tells the server if it has not begun to run yet."""
+        """Stop the running machine. `interrupted` tells the server if it does not run at this moment."""
         self.interrupted = True
-        self._machine.request_stop("interrupted by the debugger")
+        if self._machine.running:
+            self._machine.request_stop("interrupted by the debugger")
+
+    def halt(self, threads: Collection[ThreadId]) -> None:
+        """Stop, in non-stop mode. The machine is paused while packets are served, so the server finds `halting` set."""
+        self.halting = True
 
     def restart(self) -> None:
         """Power-cycle."""

@@ -15,6 +15,7 @@ from gdbstub.packets import (
     lldb,
     memory,
     monitor,
+    nonstop,
     qemu,
     queries,
     registers,
@@ -24,7 +25,7 @@ from gdbstub.packets import (
     xfer,
 )
 
-_FAMILIES = (base, queries, registers, memory, threads, resume, breakpoints, xfer, files, search, qemu, lldb, monitor)
+_FAMILIES = (base, queries, registers, memory, threads, resume, nonstop, breakpoints, xfer, files, search, qemu, lldb, monitor)
 _HEAD = """\
 # Packets of the gdb remote protocol
 

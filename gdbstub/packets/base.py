@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gdbstub.fields import parse_hex, parse_number
+from gdbstub.packets.nonstop import all_stops
 from gdbstub.session import OK, Enter, Reply, Session, State
 from gdbstub.stopreply import encode_stop
 from gdbstub.table import Row
@@ -11,6 +12,8 @@ from gdbstub.target import Kill, Restart, Target
 
 def why_stopped(session: Session, target: Target, _: bytes) -> Reply:
     """`?`: why the target stands still."""
+    if session.non_stop:
+        return all_stops(session)
     reason = target.stop_reason()
     session.note_stop(reason)
     return encode_stop(session, reason)
@@ -25,6 +28,7 @@ def extend(session: Session, _target: Restart, _: bytes) -> Reply:
 def restart(session: Session, target: Restart, _: bytes) -> Reply:
     """`R xx`: begin again. It has no reply."""
     target.restart()
+    session.running.clear()
     session.chosen = None
     return Enter(State.IDLE)
 
@@ -34,14 +38,15 @@ def run(session: Session, target: Restart, arguments: bytes) -> Reply:
     for text in arguments.split(b";"):
         parse_hex(text)
     target.restart()
+    session.running.clear()
     session.chosen = None
     return why_stopped(session, session.target, b"")
 
 
-def detach(_session: Session, _target: Target, arguments: bytes) -> Reply:
+def detach(session: Session, _target: Target, arguments: bytes) -> Reply:
     """`D`, `D;pid`: let go of the target, which goes on."""
     if arguments:
-        parse_number(arguments.removeprefix(b";"))
+        session.check_process(parse_number(arguments.removeprefix(b";")))
     return Enter(State.DISCONNECTED, OK)
 
 
@@ -49,13 +54,15 @@ def kill(session: Session, target: Target, _: bytes) -> Reply:
     """`k`: end the target. It has no reply, so a target that cannot be ended is just let go."""
     if isinstance(target, Kill):
         target.kill()
+        session.running.clear()
     return Enter(State.IDLE if session.extended else State.DISCONNECTED)
 
 
 def kill_process(session: Session, target: Kill, arguments: bytes) -> Reply:
     """`vKill;pid`: end the target and say so."""
-    parse_number(arguments)
+    session.check_process(parse_number(arguments))
     target.kill()
+    session.running.clear()
     return Enter(State.IDLE if session.extended else State.DISCONNECTED, OK)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from gdbstub.fields import parse_number
 from gdbstub.session import OK, PACKET_SIZE, Reply, Session
 from gdbstub.table import Row
 from gdbstub.target import ExecEvents, Target
@@ -30,8 +31,10 @@ def start_no_ack(session: Session, _target: Target, _: bytes) -> Reply:
     return OK
 
 
-def attached(_session: Session, _target: Target, _: bytes) -> Reply:
+def attached(session: Session, _target: Target, arguments: bytes) -> Reply:
     """`qAttached[:pid]`: 1, since the target was there before the debugger; so gdb detaches when it quits."""
+    if arguments:
+        session.check_process(parse_number(arguments))
     return b"1"
 
 

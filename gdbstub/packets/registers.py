@@ -12,7 +12,7 @@ from gdbstub.threadid import ThreadId
 
 def read_all(session: Session, target: ReadRegisters, _: bytes) -> Reply:
     """`g`: all registers, or the first ones: gdb reads with `p` what is behind the end of the reply."""
-    thread = session.thread()
+    thread = session.standing_thread()
     if session.with_block is not None:
         return encode_hex(session.with_block.read_block(thread))
     return b"".join(_encode(target, thread, number) for number in range(len(target.register_sizes)))
@@ -20,7 +20,7 @@ def read_all(session: Session, target: ReadRegisters, _: bytes) -> Reply:
 
 def write_all(session: Session, target: WriteRegisters, arguments: bytes) -> Reply:
     """`G XX...`: all registers, in the form that `g` gives. Those that are unavailable stay as they are."""
-    thread = session.thread()
+    thread = session.standing_thread()
     sizes = target.register_sizes
     if session.with_block is not None:
         sizes = sizes[: session.with_block.block_registers]
@@ -40,7 +40,7 @@ def write_all(session: Session, target: WriteRegisters, arguments: bytes) -> Rep
 
 def read_one(session: Session, target: ReadRegisters, arguments: bytes) -> Reply:
     """`p n`: one register."""
-    return _encode(target, session.thread(), _number(target, arguments))
+    return _encode(target, session.standing_thread(), _number(target, arguments))
 
 
 def write_one(session: Session, target: WriteRegisters, arguments: bytes) -> Reply:
@@ -49,7 +49,7 @@ def write_one(session: Session, target: WriteRegisters, arguments: bytes) -> Rep
     number, value = _number(target, name), parse_hex(digits)
     if len(value) != target.register_sizes[number]:
         raise MalformedPacket(f"register {number} has {target.register_sizes[number]} bytes, not {len(value)}")
-    target.write_register(session.thread(), number, value)
+    target.write_register(session.standing_thread(), number, value)
     return OK
 
 
