@@ -51,12 +51,12 @@ def test_the_guest_runs_while_gdb_looks_at_its_memory(console: Callable[[str], G
 def test_a_breakpoint_set_at_the_prompt_stops_the_running_guest(console: Callable[[str], GdbConsole]) -> None:
     gdb = console("cpubound")
     run_on_from_kmain(gdb)
-    assert "Breakpoint 2 at" in gdb.ask("break run_fib")
-    gdb.expect("Breakpoint 2, run_fib")
+    assert "Breakpoint 2 at" in gdb.ask("break crc_by_table")
+    gdb.expect("Breakpoint 2, crc_by_table")
     assert "in kmain" in gdb.ask("backtrace")
     gdb.ask("delete")
     gdb.ask("stepi")
-    assert "<run_fib+" in gdb.ask("x/i $pc")
+    assert "<run_crc_table+" in gdb.ask("x/i $pc")
 
 
 def test_interrupt_stops_it_and_it_goes_on(console: Callable[[str], GdbConsole]) -> None:
