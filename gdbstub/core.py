@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from typing import Final
 
 from gdbstub.errors import RspError
 from gdbstub.framing import (
@@ -37,6 +38,9 @@ from gdbstub.table import PacketTable, Row
 from gdbstub.target import Detach, Resume, Target
 from gdbstub.threadid import parse_thread
 
+# A shorter reply goes out as one segment of a network anyway, and looking for runs in it takes longer than sending it.
+_RUNS_FROM: Final = 1400
+
 
 class Stub:
     """One debugger's session with `target`: make a new one for each connection.
@@ -51,7 +55,7 @@ class Stub:
         self._session = Session(target, self._table.features, self._send, self._interrupt)
         self._state = State.IDLE
         self._reader = PacketReader(PACKET_SIZE)
-        self._out = bytearray()
+        self._out: list[bytes] = []
         self._last = b""
         self._serving = False
         self._interrupt_queued = False
@@ -124,13 +128,16 @@ class Stub:
         self._enter(State.DISCONNECTED)
 
     def _send(self, payload: bytes) -> None:
-        self._last = frame(payload)
-        self._out += self._last
+        self._last = frame(payload, runs=len(payload) >= _RUNS_FROM)
+        self._out.append(self._last)
 
     def _drain(self) -> bytes:
-        out = bytes(self._out)
-        self._out.clear()
-        return out
+        out = self._out
+        if len(out) == 1:
+            return out.pop()
+        data = b"".join(out)
+        out.clear()
+        return data
 
     def _take(self, event: Event) -> None:
         match event:
@@ -148,7 +155,7 @@ class Stub:
                     self._fail(RspError(f"damaged packet: {reason}", errno.EIO))
             case Nak():
                 if not self._session.no_ack:
-                    self._out += self._last
+                    self._out.append(self._last)
             case Interrupt():
                 self._interrupt()
             case Ack() | Notification():
@@ -156,7 +163,7 @@ class Stub:
 
     def _acknowledge(self, sign: bytes) -> None:
         if not self._session.no_ack:
-            self._out += sign
+            self._out.append(sign)
 
     def _fail(self, error: RspError, *, text_allowed: bool = False) -> None:
         self._send(self._session.error_reply(error, text_allowed=text_allowed))

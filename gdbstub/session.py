@@ -111,8 +111,12 @@ class Session:
 
     def thread(self) -> ThreadId:
         """The current thread for registers and memory; TargetError if it has ended."""
-        spec = ThreadSpec() if self.chosen is None else ThreadSpec(self.chosen.pid, self.chosen.tid)
-        return self.find_thread(spec)
+        threads = self.threads()
+        if self.chosen is None and threads:
+            return threads[0]
+        if self.chosen is None or self.chosen not in threads:
+            raise TargetError("there is no such thread")
+        return self.chosen
 
     def standing_thread(self) -> ThreadId:
         """The current thread for registers, which have no values while it runs."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.agent import MachineAgent, ProgrammedCondition
 from dbgvmm.debug.breakpoints import Condition
 from dbgvmm.debug.gdb_description import target_description
@@ -20,7 +19,6 @@ from dbgvmm.debug.regions import region_at
 from dbgvmm.debug.register_row import RegisterError
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.watchpoints import Watch
-from dbgvmm.hardware.layout import PAGE_SIZE
 from dbgvmm.mmu.linear import NotMapped
 from gdbstub import (
     ONLY_THREAD,
@@ -199,22 +197,14 @@ class GdbTarget:
     # -- memory, at the current address space's linear addresses, or at physical ones
 
     def read_memory(self, thread: ThreadId, address: int, length: int) -> bytes:
-        """Up to the first page that is not mapped to RAM."""
+        """Up to the first byte that is not mapped to RAM."""
         if self.physical_addresses:
             self._check_physical(address)
             return bytes(self._machine.ram.bytes[address : address + length])
-        data = b""
-        while length > 0:
-            size = min(length, PAGE_SIZE - address % PAGE_SIZE)
-            try:
-                data += self._machine.memory.peek(address, size)
-            except NotMapped as error:
-                if data:
-                    break
-                raise MemoryFault(address, str(error)) from error
-            address = address + size & MASK64
-            length -= size
-        return data
+        try:
+            return self._machine.memory.peek_some(address, length)
+        except NotMapped as error:
+            raise MemoryFault(address, str(error)) from error
 
     def write_memory(self, thread: ThreadId, address: int, data: bytes) -> None:
         """Through traces: translations of changed code and shadows of changed page tables are renewed."""
