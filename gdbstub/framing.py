@@ -24,6 +24,7 @@ _ESCAPE_XOR = 0x20
 _ESCAPES = tuple((bytes((byte,)), bytes((_ESCAPE, byte ^ _ESCAPE_XOR))) for byte in b"}#$*")
 """`}` first, since the others bring it in."""
 _ESCAPED = re.compile(rb"\}(.?)", re.DOTALL)
+_UNESCAPED = tuple(bytes((byte ^ _ESCAPE_XOR,)) for byte in range(256))
 
 # A run length is sent as a printable byte. '#' and '$' would end or begin a packet; '+' and '-' look like
 # acknowledgements to old debuggers, and '*' like another run.
@@ -133,6 +134,9 @@ def escape(payload: bytes) -> bytes:
 
 def unescape(body: bytes) -> bytes:
     """The inverse of `escape`; FramingError if the body ends within an escape."""
+    if b"}}" not in body and not body.endswith(b"}"):
+        first, *others = body.split(b"}")
+        return first + b"".join([_UNESCAPED[part[0]] + part[1:] for part in others])
 
     def plain(match: re.Match[bytes]) -> bytes:
         if not match[1]:
