@@ -53,6 +53,8 @@ _RARE = 8
 
 _SUM_CHUNK = 256
 """Bytes whose sum is less than Adler-32's modulus, 65521, whatever they are."""
+_SUM_CHUNK_ASCII = 512
+"""The same for bytes below 80h, such as digits."""
 
 _WHOLE = re.compile(rb"\$([^#$}]*)#([0-9a-fA-F]{2})")
 """Nearly always what comes at a time is one packet without escapes."""
@@ -119,13 +121,16 @@ def checksum(body: bytes) -> int:
     if len(body) <= _SUM_CHUNK:
         return adler32(body) - 1 & 0xFF
     # The high half of each is a multiple of 256, so it adds nothing.
+    chunk = _SUM_CHUNK_ASCII if body.isascii() else _SUM_CHUNK
     view = memoryview(body)
-    pieces = [view[at : at + _SUM_CHUNK] for at in range(0, len(body), _SUM_CHUNK)]
+    pieces = [view[at : at + chunk] for at in range(0, len(body), chunk)]
     return sum(map(adler32, pieces)) - len(pieces) & 0xFF
 
 
 def escape(payload: bytes) -> bytes:
     """`payload` with `#`, `$`, `}` and `*` escaped."""
+    if payload.isalnum():  # as most are; what is not is seen at its first other byte
+        return payload
     for byte, escaped in _ESCAPES:
         if byte in payload:
             payload = payload.replace(byte, escaped)

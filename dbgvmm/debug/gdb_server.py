@@ -153,14 +153,15 @@ class GdbServer:
 
     def _take(self, event: TransportEvent) -> None:
         match event:
+            case Received(data):  # first: nearly all are
+                if self._stub is not None:
+                    self._listener.send(self._stub.feed(data))
             case Connected(peer):
                 self._say(f"gdb has connected from {peer}")
                 self._target = GdbTarget(self._machine, self._monitor)
                 self._target.note_stop(self._machine.last_stop)
                 self._target.show = self._show
                 self._stub = Stub(self._target)
-            case Received(data) if self._stub is not None:
-                self._listener.send(self._stub.feed(data))
             case Disconnected() if self._stub is not None:
                 self._stub.close()
 

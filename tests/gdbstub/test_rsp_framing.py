@@ -18,6 +18,7 @@ from gdbstub.framing import (
     Packet,
     PacketReader,
     TooLong,
+    checksum,
     decode_runs,
     encode_runs,
     escape,
@@ -127,6 +128,13 @@ def test_a_packet_after_any_noise_is_read_once_the_noise_is_over(noise: bytes) -
     # A packet that the noise left open swallows one packet at most.
     events = [*reader.feed(frame(b"?")), *reader.feed(frame(b"?"))]
     assert Packet(b"?") in events
+
+
+@pytest.mark.parametrize("length", [0, 1, 255, 256, 257, 511, 512, 513, 5000])
+@pytest.mark.parametrize("byte", [0x00, 0x30, 0x7F, 0x80, 0xFF])
+def test_a_checksum_is_the_sum_of_all_bytes(byte: int, length: int) -> None:
+    body = bytes((byte,)) * length + b"\x01"
+    assert checksum(body) == sum(body) & 0xFF
 
 
 def test_a_wrong_checksum_is_corrupt() -> None:
