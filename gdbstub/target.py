@@ -165,6 +165,14 @@ class Resume(Protocol):
 
 
 @runtime_checkable
+class SetProgramCounter(Resume, Protocol):
+    """A target that `c` and `s` can resume at an address."""
+
+    def set_program_counter(self, thread: ThreadId, address: int) -> None:
+        """Where `thread` goes on when it is resumed. Raise TargetError for an address that cannot be."""
+
+
+@runtime_checkable
 class NonStop(Resume, Protocol):
     """A target for non-stop mode. Then `resume` is called for threads that stand still while others run, each stop is
     reported for its own thread, and all other methods may be called at any time: whoever drives the stub lets the target

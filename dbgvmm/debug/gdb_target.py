@@ -17,6 +17,7 @@ from dbgvmm.debug.gdb_modes import ModeFollower
 from dbgvmm.debug.gdb_registers import GeneralRegisters
 from dbgvmm.debug.regions import region_at
 from dbgvmm.debug.register_row import RegisterError
+from dbgvmm.debug.registers import write_register
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.watchpoints import Watch
 from dbgvmm.mmu.linear import NotMapped
@@ -296,6 +297,13 @@ class GdbTarget:
         """Note what to do; the server does it. Signals mean nothing to a machine."""
         self.action = actions[ONLY_THREAD]
         self.resumed_at = self._machine.count
+
+    def set_program_counter(self, thread: ThreadId, address: int) -> None:
+        """Go on there."""
+        try:
+            write_register(self._machine, "rip", address)
+        except RegisterError as error:
+            raise TargetError(str(error)) from error
 
     def interrupt(self) -> None:
         """Stop the running machine. `interrupted` tells the server if it does not run at this moment."""

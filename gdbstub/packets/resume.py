@@ -10,7 +10,7 @@ from gdbstub.errors import MalformedPacket, TargetError
 from gdbstub.fields import parse_number, parse_pair
 from gdbstub.session import OK, Enter, Reply, Session, State
 from gdbstub.table import Row
-from gdbstub.target import Action, Continue, NonStop, Resume, Step, StepRange, StepRanges
+from gdbstub.target import Action, Continue, NonStop, Resume, SetProgramCounter, Step, StepRange, StepRanges
 from gdbstub.threadid import ThreadId, ThreadSpec, parse_thread
 
 
@@ -43,26 +43,26 @@ def resume_threads(session: Session, target: Resume, arguments: bytes) -> Reply:
 
 
 def resume_continue(session: Session, target: Resume, arguments: bytes) -> Reply:
-    """`c`: continue. The optional address is not taken: gdb writes the program counter instead."""
-    _refuse_address(arguments)
-    return _resume(session, target, [(ThreadSpec(), Continue())])
+    """`c [addr]`: continue, at an address if one is given."""
+    return _resume(session, target, [(ThreadSpec(), Continue())], arguments)
 
 
 def resume_continue_signal(session: Session, target: Resume, arguments: bytes) -> Reply:
-    """`C sig`: the thread of `Hc` gets a signal, and all continue."""
-    current = _resume_thread(session)
-    return _resume(session, target, [(current, Continue(_signal(arguments))), (ThreadSpec(), Continue())])
+    """`C sig[;addr]`: the thread of `Hc` gets a signal, and all continue."""
+    signal, _, address = arguments.partition(b";")
+    choices: list[Choice] = [(_resume_thread(session), Continue(_signal(signal))), (ThreadSpec(), Continue())]
+    return _resume(session, target, choices, address)
 
 
 def resume_step(session: Session, target: Resume, arguments: bytes) -> Reply:
-    """`s`: the thread of `Hc` steps; the others continue unless `Hc` named it alone."""
-    _refuse_address(arguments)
-    return _resume(session, target, _step_one(session, Step()))
+    """`s [addr]`: the thread of `Hc` steps; the others continue unless `Hc` named it alone."""
+    return _resume(session, target, _step_one(session, Step()), arguments)
 
 
 def resume_step_signal(session: Session, target: Resume, arguments: bytes) -> Reply:
-    """`S sig`: as `s`, with a signal."""
-    return _resume(session, target, _step_one(session, Step(_signal(arguments))))
+    """`S sig[;addr]`: as `s`, with a signal."""
+    signal, _, address = arguments.partition(b";")
+    return _resume(session, target, _step_one(session, Step(_signal(signal))), address)
 
 
 def interrupt(session: Session, _target: Resume, _: bytes) -> Reply:
@@ -93,17 +93,20 @@ def _action(session: Session, target: Resume, text: bytes) -> Action | Halt:
 
 
 def _signal(text: bytes) -> int:
-    number, _, address = text.partition(b";")
-    _refuse_address(address)
-    signal = parse_number(number)
+    signal = parse_number(text)
     if signal > 0xFF:
         raise MalformedPacket(f"{signal} is not a signal number")
     return signal
 
 
-def _refuse_address(text: bytes) -> None:
-    if text:
+def _go_to(session: Session, target: Resume, text: bytes) -> None:
+    """The address of `c` and `s`, for the thread of `Hc`."""
+    address = parse_number(text)
+    if not isinstance(target, SetProgramCounter):
         raise TargetError("cannot resume at an address: write the program counter first")
+    thread = session.find_thread(_resume_thread(session))
+    if thread not in session.running:
+        target.set_program_counter(thread, address)
 
 
 def _resume_thread(session: Session) -> ThreadSpec:
@@ -119,7 +122,7 @@ def _step_one(session: Session, step: Step) -> list[Choice]:
     return choices
 
 
-def _resume(session: Session, target: Resume, choices: Sequence[Choice]) -> Reply:
+def _resume(session: Session, target: Resume, choices: Sequence[Choice], address: bytes = b"") -> Reply:
     chosen: dict[ThreadId, Action | Halt] = {}
     for thread in session.threads():
         for spec, action in choices:
@@ -134,6 +137,8 @@ def _resume(session: Session, target: Resume, choices: Sequence[Choice]) -> Repl
         for thread, action in chosen.items()
         if not isinstance(action, Halt) and thread not in session.running
     }
+    if address:
+        _go_to(session, target, address)
     if actions:
         target.resume(actions)
     if not session.non_stop:
