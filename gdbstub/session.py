@@ -125,6 +125,12 @@ class Session:
             raise TargetError("the thread is running: stop it first")
         return thread
 
+    def begin_again(self) -> None:
+        """The target stands at its beginning: nothing of the run before has to be told any more."""
+        self.running.clear()
+        self.untold.clear()
+        self.chosen = None
+
     def check_process(self, pid: int) -> None:
         """TargetError unless `pid` is one of the target's."""
         if all(thread.pid != pid for thread in self.threads()):

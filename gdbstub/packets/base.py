@@ -28,8 +28,7 @@ def extend(session: Session, _target: Restart, _: bytes) -> Reply:
 def restart(session: Session, target: Restart, _: bytes) -> Reply:
     """`R xx`: begin again. It has no reply."""
     target.restart()
-    session.running.clear()
-    session.chosen = None
+    session.begin_again()
     return Enter(State.IDLE)
 
 
@@ -38,9 +37,10 @@ def run(session: Session, target: Restart, arguments: bytes) -> Reply:
     for text in arguments.split(b";"):
         parse_hex(text)
     target.restart()
-    session.running.clear()
-    session.chosen = None
-    return why_stopped(session, session.target, b"")
+    session.begin_again()
+    reason = session.target.stop_reason()
+    session.note_stop(reason)
+    return Enter(State.IDLE, encode_stop(session, reason))
 
 
 def detach(session: Session, _target: Target, arguments: bytes) -> Reply:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rsp_client import Client, payloads
 from rsp_machine import BASE, DATA, NOP, Machine
 
@@ -206,6 +208,15 @@ def test_notifications_are_not_sent_again(client: NonStopClient) -> None:
     assert payloads(client.stub.feed(b"-")) == [b"OK"], "the last packet is"
 
 
+@pytest.mark.parametrize("packet", ["R00", "vRun;"])
+def test_a_new_beginning_while_threads_run_leaves_none_running(client: NonStopClient, packet: str) -> None:
+    client.ask("vCont;c")
+    client.stop(Stepped(TWO))
+    client.ask_all(packet)
+    assert client.stub.state is State.IDLE
+    assert thread_of(client.ask("?")) == b"p1.1"
+
+
 @pytest.mark.parametrize("packet", ["D;1", "vKill;1"])
 def test_letting_go_and_killing_work_while_threads_run(client: NonStopClient, packet: str) -> None:
     client.ask("vCont;c")
@@ -232,3 +243,36 @@ def test_all_threads_of_a_process_may_be_named(machine: Independent, packet: str
 def test_bytes_of_several_packets_at_once_are_all_served(client: NonStopClient) -> None:
     data = b"".join(frame(packet, runs=False) for packet in (b"vCont;c:p1.1", b"m1000,1", b"vCont;t:p1.1"))
     assert payloads(client.stub.feed(data)) == [b"OK", b"88", b"OK"]
+
+
+WORDS = [
+    b"vCont;c:p1.1", b"vCont;t", b"vCont;s:p1.2;c", b"vCont;t:p1.3;s", b"vStopped", b"?", b"QNonStop:1", b"QNonStop:0", b"g",
+    b"Hgp1.2", b"vCtrlC", b"R00", b"vRun;", b"c", b"s", b"qfThreadInfo", b"vCont;r1000,1005", b"D;2", b"vKill;3",
+]  # fmt: skip
+STOPS = [Stepped(ONE), Stepped(TWO), BreakpointHit(THREE), Signalled(Signal.NONE, TWO), Executed("/k"), Exited(0)]
+
+
+@given(st.lists(st.one_of(st.sampled_from(WORDS), st.sampled_from(STOPS)), max_size=30))
+def test_every_stop_of_a_running_thread_is_told_just_once(steps: list[bytes | StopReason]) -> None:
+    """In whatever order packets and stops come: a packet has one reply in non-stop mode (`R` has none), and at most one
+    notification is under way."""
+    client = NonStopClient(Independent())
+    session = client.stub._session
+    under_way = False
+    for step in steps:
+        if isinstance(step, bytes):
+            if not session.non_stop and client.stub.state is State.RUNNING:
+                break  # all-stop mode is tested elsewhere
+            replies = client.ask_all(step)
+            if session.non_stop:
+                assert len(replies) == (step != b"R00")
+                assert (client.stub.state is State.RUNNING) == bool(session.running)
+            under_way = under_way and bool(session.untold)
+            continue
+        before = len(session.untold)
+        told = client.stop(step) if session.non_stop else []
+        assert len(session.untold) - before in (0, 1)
+        assert bool(told) == (before == 0 and len(session.untold) == 1)
+        under_way = under_way or bool(told)
+    assert under_way <= bool(session.untold)
+    assert session.running <= {ONE, TWO, THREE}
