@@ -51,3 +51,20 @@ def test_a_vrun_whose_names_are_no_hexadecimal_digits_is_an_error(client: Client
     machine.cpus[next(iter(machine.cpus))].values[RAX] = 5
     assert client.ask(packet).startswith(b"E.")
     assert client.ask("p0") == b"05" + b"00" * 7, "and nothing has begun again"
+
+
+class Nameless(Machine):
+    """It does not know its file."""
+
+    def exec_file(self) -> str:
+        return ""
+
+
+def test_a_file_that_is_not_known_is_an_error_rather_than_a_name_of_nothing() -> None:
+    assert Client(Nameless()).ask("qXfer:exec-file:read:1:0,100").startswith(b"E")
+
+
+def test_the_file_of_another_process_is_an_error(client: Client) -> None:
+    assert client.ask("qXfer:exec-file:read:1:0,100") == b"l/program"
+    assert client.ask("qXfer:exec-file:read:2:0,100").startswith(b"E")
+    assert client.ask("qXfer:exec-file:read:x:0,100").startswith(b"E")
