@@ -32,7 +32,7 @@ from gdbstub.framing import (
 from gdbstub.packets import ALL_ROWS
 from gdbstub.packets.monitor import console_packets
 from gdbstub.session import PACKET_SIZE, UNSUPPORTED, Enter, Session, State
-from gdbstub.stop import Exited, StopReason, Terminated
+from gdbstub.stop import Executed, Exited, StopReason, Terminated
 from gdbstub.stopreply import encode_stop
 from gdbstub.table import PacketTable, Row
 from gdbstub.target import Detach, Resume, Target
@@ -93,6 +93,8 @@ class Stub:
             raise RuntimeError("report_stop() was called from within a target's method; call it after feed() returned")
         if self._state is not State.RUNNING:
             return b""
+        if isinstance(reason, Executed):
+            self._session.executed = reason.path
         if self._session.non_stop:
             return self._notify(reason)
         self._state = State.IDLE

@@ -61,6 +61,8 @@ class Session:
     """Stop replies name all threads."""
     non_stop: bool = False
     """Threads run and stop one by one."""
+    executed: str = ""
+    """The program that the last exec event named; a debugger asks for it when it is to begin again."""
     running: set[ThreadId] = field(default_factory=set)
     """The threads that run; known in non-stop mode only."""
     untold: deque[bytes] = field(default_factory=deque)

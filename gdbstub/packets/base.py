@@ -1,13 +1,15 @@
-"""Beginning and ending a session: `?`, `!`, `R`, `vRun`, `D`, `k`, `vKill`."""
+"""Beginning and ending a session: `?`, `!`, `R`, `vRun`, `vAttach`, `D`, `k`, `vKill`."""
 
 from __future__ import annotations
 
+from gdbstub.errors import TargetError
 from gdbstub.fields import parse_hex, parse_number
 from gdbstub.packets.nonstop import all_stops
 from gdbstub.session import OK, Enter, Reply, Session, State
+from gdbstub.stop import Exited, Terminated
 from gdbstub.stopreply import encode_stop
 from gdbstub.table import Row
-from gdbstub.target import Kill, Restart, Target
+from gdbstub.target import ExecFile, Kill, Restart, Target
 
 
 def why_stopped(session: Session, target: Target, _: bytes) -> Reply:
@@ -33,14 +35,33 @@ def restart(session: Session, target: Restart, _: bytes) -> Reply:
 
 
 def run(session: Session, target: Restart, arguments: bytes) -> Reply:
-    """`vRun;file[;argument]...`: begin again, and say where it stands. There is one program, whatever the file's name."""
-    for text in arguments.split(b";"):
-        parse_hex(text)
+    """`vRun;filename[;argument]...`: begin again, and say where it stands. There is one program, and no arguments."""
+    name, _, rest = arguments.partition(b";")
+    own = target.exec_file() if isinstance(target, ExecFile) else ""
+    wanted = parse_hex(name).decode("utf-8", "surrogateescape")
+    if wanted not in ("", own, session.executed):
+        raise TargetError(f"{wanted} cannot be run here: leave `remote exec-file` empty for the program that there is")
+    if rest:
+        raise TargetError("the program takes no arguments from the debugger: leave `args` empty")
     target.restart()
     session.begin_again()
+    return Enter(State.IDLE, _stand(session))
+
+
+def attach(session: Session, target: Target, arguments: bytes) -> Reply:
+    """`vAttach;pid`: the target's own process is attached to already; where it stands is the reply."""
+    pid = parse_number(arguments)
+    if pid not in {thread.pid for thread in session.threads()}:
+        raise TargetError(f"there is no process {pid}: `info threads` tells which there is")
+    if isinstance(target.stop_reason(), Exited | Terminated):
+        raise TargetError("the program has ended: `run` begins again")
+    return _stand(session)
+
+
+def _stand(session: Session) -> bytes:
     reason = session.target.stop_reason()
     session.note_stop(reason)
-    return Enter(State.IDLE, encode_stop(session, reason))
+    return encode_stop(session, reason)
 
 
 def detach(session: Session, _target: Target, arguments: bytes) -> Reply:
@@ -71,6 +92,7 @@ ROWS = (
     Row("!", extend, Restart),
     Row("R", restart, Restart),
     Row("vRun", run, Restart),
+    Row("vAttach", attach, Target),
     Row("D", detach, Target, while_running=True),
     Row("k", kill, Target, while_running=True),
     Row("vKill", kill_process, Kill, while_running=True),

@@ -42,12 +42,20 @@ def test_an_exec_names_the_file_and_no_register_since_their_numbers_may_be_other
 
 def test_vrun_begins_again_and_says_where_it_stands(client: Client, machine: Machine) -> None:
     machine.cpus[next(iter(machine.cpus))].values[RAX] = 5
-    assert client.ask("vRun;2f70;6131").startswith(b"T05")
+    assert client.ask("vRun;2f70726f6772616d").startswith(b"T05")
     assert client.ask("p0") == b"00" * 8
 
 
-@pytest.mark.parametrize("packet", ["vRun;2", "vRun;zz", "vRun;2f70;q"])
-def test_a_vrun_whose_names_are_no_hexadecimal_digits_is_an_error(client: Client, machine: Machine, packet: str) -> None:
+def test_a_program_that_an_exec_event_named_can_be_begun_again() -> None:
+    client = Client(Changing(), "exec-events+")
+    assert client.ask("vRun;3332206269747a").startswith(b"E.")
+    client.ask_all("c")
+    client.stub.report_stop(Executed("32 bitz"))
+    assert client.ask("vRun;3332206269747a").startswith(b"T05")
+
+
+@pytest.mark.parametrize("packet", ["vRun;2", "vRun;zz", "vRun;2f70"])
+def test_a_vrun_of_what_is_not_the_program_is_an_error(client: Client, machine: Machine, packet: str) -> None:
     machine.cpus[next(iter(machine.cpus))].values[RAX] = 5
     assert client.ask(packet).startswith(b"E.")
     assert client.ask("p0") == b"05" + b"00" * 7, "and nothing has begun again"
