@@ -49,8 +49,10 @@ from dbgvmm.timeline.clock import InstructionClock
 from dbgvmm.timeline.events import EventQueue
 
 SERVICE_INTERVAL: Final = 1_000_000
-SERIAL_LOG: Final = 1 << 20
 """Instructions between two looks at the outside world (gdb, the REPL, Ctrl-C, serial input)."""
+SLOW_SERVICE_INTERVAL: Final = 5_000
+"""The same for 16- and 32-bit code, which is a hundred times slower."""
+SERIAL_LOG: Final = 1 << 20
 PHYSICAL_BITS: Final = 37
 _GPR_NAMES: Final = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
 _SEGMENT_NAMES: Final = ("es", "cs", "ss", "ds", "fs", "gs")
@@ -224,6 +226,7 @@ class Machine:
         self.sync.segments_dirty = True
         self._on_paging_mode(cpu)
         self.dispatcher.set_limit(self.count, self.count)
+        self._next_service = min(self._next_service, self.count + self._service_interval())
         self._schedule()
 
     # -- running
@@ -232,6 +235,11 @@ class Machine:
     def count(self) -> int:
         """Instructions retired since power-on."""
         return self.dispatcher.count
+
+    @property
+    def running(self) -> bool:
+        """`run` has not returned: what asks is called by it."""
+        return self._running
 
     def run(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
         """Run until something stops the machine. Afterwards cpu, memory and count are exact.
@@ -255,6 +263,7 @@ class Machine:
         gc.disable()  # units refer to each other in circles that only a flush unties: a collector finds nothing here
         try:
             if self.cpu.halted:
+                self.dispatcher.stop_requested = False  # the last run's: with it, the wait would end before it is over
                 self._on_halt()
             if self._pending_stop is not None:
                 pass  # still halted for good
@@ -349,10 +358,13 @@ class Machine:
             self._max_count = None
             self._stop(Stop(StopKind.LIMIT, "the instruction limit was reached"))
         if count >= self._next_service:
-            self._next_service = count + SERVICE_INTERVAL
+            self._next_service = count + self._service_interval()
             if self.service is not None:
                 self.service()
         self._schedule()
+
+    def _service_interval(self) -> int:
+        return SERVICE_INTERVAL if self.cpu.in_64bit_code else SLOW_SERVICE_INTERVAL
 
     def _on_halt(self) -> None:
         """HLT: jump in time to whatever ends it."""

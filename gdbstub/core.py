@@ -3,13 +3,15 @@
     IDLE --(c, s, vCont)--> RUNNING --(report_stop)--> IDLE
     either --(D, k, vKill, close)--> DISCONNECTED
 
-All-stop mode: while RUNNING the debugger waits for the stop reply and may only interrupt or let go.
+In all-stop mode the debugger waits for the stop reply while RUNNING, and may only interrupt or let go. In non-stop mode it may
+ask anything at any time, and is told of each thread's stop by a notification (packets/nonstop.py).
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from typing import Final
 
 from gdbstub.errors import RspError
 from gdbstub.framing import (
@@ -25,15 +27,19 @@ from gdbstub.framing import (
     PacketReader,
     TooLong,
     frame,
+    frame_notification,
 )
 from gdbstub.packets import ALL_ROWS
 from gdbstub.packets.monitor import console_packets
 from gdbstub.session import PACKET_SIZE, UNSUPPORTED, Enter, Session, State
-from gdbstub.stop import StopReason
+from gdbstub.stop import Executed, Exited, StopReason, Terminated
 from gdbstub.stopreply import encode_stop
 from gdbstub.table import PacketTable, Row
 from gdbstub.target import Detach, Resume, Target
 from gdbstub.threadid import parse_thread
+
+# A shorter reply goes out as one segment of a network anyway, and looking for runs in it takes longer than sending it.
+_RUNS_FROM: Final = 1400
 
 
 class Stub:
@@ -49,7 +55,7 @@ class Stub:
         self._session = Session(target, self._table.features, self._send, self._interrupt)
         self._state = State.IDLE
         self._reader = PacketReader(PACKET_SIZE)
-        self._out = bytearray()
+        self._out: list[bytes] = []
         self._last = b""
         self._serving = False
         self._interrupt_queued = False
@@ -58,6 +64,11 @@ class Stub:
     def state(self) -> State:
         """Idle, running or disconnected."""
         return self._state
+
+    @property
+    def non_stop(self) -> bool:
+        """Non-stop mode. Then the target must stand still for as long as `feed` takes."""
+        return self._session.non_stop
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the debugger, in any pieces, and return what to send back.
@@ -76,20 +87,39 @@ class Stub:
         return self._drain()
 
     def report_stop(self, reason: StopReason) -> bytes:
-        """Say that the target has stopped. Returns the stop reply if the debugger waits for one, else nothing."""
+        """Say that the target has stopped (in non-stop mode: the thread of `reason`). Returns what tells the debugger, or
+        nothing if it takes the target not to run."""
         if self._serving:
             raise RuntimeError("report_stop() was called from within a target's method; call it after feed() returned")
         if self._state is not State.RUNNING:
             return b""
+        if isinstance(reason, Executed):
+            self._session.executed = reason.path
+        if self._session.non_stop:
+            return self._notify(reason)
         self._state = State.IDLE
         self._session.note_stop(reason)
         self._send(encode_stop(self._session, reason))
         return self._drain()
 
+    def _notify(self, reason: StopReason) -> bytes:
+        """One stop in non-stop mode. Only one notification is under way at a time; the others wait for `vStopped`."""
+        session = self._session
+        if isinstance(reason, Exited | Terminated):
+            session.running.clear()
+        elif reason.thread in session.running:
+            session.running.remove(reason.thread)
+        else:
+            return b""
+        self._state = State.RUNNING if session.running else State.IDLE
+        session.untold.append(encode_stop(session, reason))
+        return frame_notification(b"Stop:" + session.untold[0]) if len(session.untold) == 1 else b""
+
     def console(self, text: str | bytes) -> bytes:
         """Have the debugger show `text`. It can only while the target runs or within a `monitor` command (then send the
-        result at once: it carries what is due before it); at other times the text is dropped."""
-        if self._state is not State.RUNNING and not self._session.in_monitor:
+        result at once: it carries what is due before it). At other times the text is dropped, and in non-stop mode, which
+        has no place for it while the target runs."""
+        if (self._state is not State.RUNNING or self._session.non_stop) and not self._session.in_monitor:
             return b""
         for payload in console_packets(text):
             self._send(payload)
@@ -100,13 +130,16 @@ class Stub:
         self._enter(State.DISCONNECTED)
 
     def _send(self, payload: bytes) -> None:
-        self._last = frame(payload)
-        self._out += self._last
+        self._last = frame(payload, runs=len(payload) >= _RUNS_FROM)
+        self._out.append(self._last)
 
     def _drain(self) -> bytes:
-        out = bytes(self._out)
-        self._out.clear()
-        return out
+        out = self._out
+        if len(out) == 1:
+            return out.pop()
+        data = b"".join(out)
+        out.clear()
+        return data
 
     def _take(self, event: Event) -> None:
         match event:
@@ -124,7 +157,7 @@ class Stub:
                     self._fail(RspError(f"damaged packet: {reason}", errno.EIO))
             case Nak():
                 if not self._session.no_ack:
-                    self._out += self._last
+                    self._out.append(self._last)
             case Interrupt():
                 self._interrupt()
             case Ack() | Notification():
@@ -132,7 +165,7 @@ class Stub:
 
     def _acknowledge(self, sign: bytes) -> None:
         if not self._session.no_ack:
-            self._out += sign
+            self._out.append(sign)
 
     def _fail(self, error: RspError, *, text_allowed: bool = False) -> None:
         self._send(self._session.error_reply(error, text_allowed=text_allowed))
@@ -146,7 +179,7 @@ class Stub:
             self._send(UNSUPPORTED)
             return
         row, arguments = found
-        if self._state is State.RUNNING and not row.while_running:
+        if self._state is State.RUNNING and not (row.while_running or self._session.non_stop):
             self._fail(RspError("the target is running: interrupt it first", errno.EBUSY), text_allowed=row.text_errors)
             return
         try:

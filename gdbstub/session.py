@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -18,12 +19,13 @@ PACKET_SIZE: Final = 0x10000
 
 
 class State(Enum):
-    """Where a session stands (all-stop mode)."""
+    """Where a session stands."""
 
     IDLE = auto()
     """The target stands still and the debugger may ask anything."""
     RUNNING = auto()
-    """The target runs and the debugger waits for a stop reply; it may interrupt."""
+    """The target runs. In all-stop mode the debugger waits for a stop reply; it may interrupt. In non-stop mode it may still
+    ask anything, but for the registers of a thread that runs."""
     DISCONNECTED = auto()
     """The debugger has let go: close the connection. What comes in is ignored."""
 
@@ -58,6 +60,14 @@ class Session:
     """Packets may end in `;thread:id;`."""
     list_threads: bool = False
     """Stop replies name all threads."""
+    non_stop: bool = False
+    """Threads run and stop one by one."""
+    executed: str = ""
+    """The program that the last exec event named; a debugger asks for it when it is to begin again."""
+    running: set[ThreadId] = field(default_factory=set)
+    """The threads that run; known in non-stop mode only."""
+    untold: deque[bytes] = field(default_factory=deque)
+    """In non-stop mode, stop replies that the debugger has not said to have heard. The first has been sent."""
     chosen: ThreadId | None = None
     """The thread of registers and memory (`Hg`, or that of the last stop); None is any."""
     resume_spec: ThreadSpec = field(default_factory=lambda: ThreadSpec(ANY, ALL))
@@ -115,8 +125,30 @@ class Session:
 
     def thread(self) -> ThreadId:
         """The current thread for registers and memory; TargetError if it has ended."""
-        spec = ThreadSpec() if self.chosen is None else ThreadSpec(self.chosen.pid, self.chosen.tid)
-        return self.find_thread(spec)
+        threads = self.threads()
+        if self.chosen is None and threads:
+            return threads[0]
+        if self.chosen is None or self.chosen not in threads:
+            raise TargetError("there is no such thread")
+        return self.chosen
+
+    def standing_thread(self) -> ThreadId:
+        """The current thread for registers, which have no values while it runs."""
+        thread = self.thread()
+        if thread in self.running:
+            raise TargetError("the thread is running: stop it first")
+        return thread
+
+    def begin_again(self) -> None:
+        """The target stands at its beginning: nothing of the run before has to be told any more."""
+        self.running.clear()
+        self.untold.clear()
+        self.chosen = None
+
+    def check_process(self, pid: int) -> None:
+        """TargetError unless `pid` is one of the target's."""
+        if all(thread.pid != pid for thread in self.threads()):
+            raise TargetError(f"there is no process {pid:x}")
 
     def read_memory(self, target: ReadMemory, address: int, length: int) -> bytes:
         """The current thread's memory, or the selected trace frame's. Raises MemoryFault."""

@@ -94,6 +94,18 @@ class Terminated:
     pid: int = 1
 
 
-ThreadStop = Signalled | Stepped | Interrupted | BreakpointHit | WatchpointHit
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """Another program, or the same under another target description, is about to run (see `ExecEvents`). All that the
+    debugger had set is gone; it reads file and description again, sets it anew, and goes on by itself.
+
+    path: the program's file.
+    """
+
+    path: str
+    thread: ThreadId = ONLY_THREAD
+
+
+ThreadStop = Signalled | Stepped | Interrupted | BreakpointHit | WatchpointHit | Executed
 ProcessEnd = Exited | Terminated
 StopReason = ThreadStop | ProcessEnd

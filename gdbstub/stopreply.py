@@ -8,6 +8,7 @@ from gdbstub.fields import encode_hex
 from gdbstub.session import Session
 from gdbstub.stop import (
     BreakpointHit,
+    Executed,
     Exited,
     Interrupted,
     Signal,
@@ -27,7 +28,9 @@ def encode_stop(session: Session, reason: StopReason) -> bytes:
         return b"W%02x" % (reason.status & 0xFF) + _process(session, reason.pid)
     if isinstance(reason, Terminated):
         return b"X%02x" % (reason.signal & 0xFF) + _process(session, reason.pid)
-    fields = _registers(session, reason.thread) + _thread(session, reason.thread) + _cause(session, reason)
+    fields = _thread(session, reason.thread) + _cause(session, reason)
+    if not isinstance(reason, Executed):  # whose registers the debugger cannot place before it knows the new description
+        fields = _registers(session, reason.thread) + fields
     return b"T%02x" % _signal(reason) + b"".join(b"%s:%s;" % pair for pair in fields)
 
 
@@ -41,7 +44,7 @@ def _signal(reason: ThreadStop) -> int:
             return signal & 0xFF
         case Interrupted():
             return Signal.INT
-        case Stepped() | BreakpointHit() | WatchpointHit():
+        case Stepped() | BreakpointHit() | WatchpointHit() | Executed():
             return Signal.TRAP
         case _:
             assert_never(reason)
@@ -51,6 +54,8 @@ def _cause(session: Session, reason: ThreadStop) -> list[tuple[bytes, bytes]]:
     match reason:
         case WatchpointHit(address=address, access=access):
             return [(access.value.encode(), b"%x" % address)]
+        case Executed(path=path):
+            return [(b"exec", encode_hex(path.encode()))]
         case BreakpointHit(hardware=hardware):
             name = "hwbreak" if hardware else "swbreak"
             return [(name.encode(), b"")] if session.peer_has(name) else []

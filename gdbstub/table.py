@@ -63,6 +63,9 @@ class PacketTable:
 
     def find(self, payload: bytes) -> tuple[Row, bytes] | None:
         """The row for a packet and the packet's arguments; None for a packet without a row."""
+        row = self._rows.get(payload)
+        if row is not None:
+            return row, b""
         for length in self._lengths:
             row = self._rows.get(payload[:length])
             if row is None:

@@ -10,7 +10,7 @@ as `ThreadId`; a target without `Threads` is always given `ONLY_THREAD`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
@@ -73,7 +73,7 @@ class ThreadDetails:
 
 @runtime_checkable
 class Target(Protocol):
-    """Every target. It stands still whenever the stub is not Running."""
+    """Every target. It stands still whenever the stub is not running."""
 
     def stop_reason(self) -> StopReason:
         """Why it stands still now: asked for when a debugger connects."""
@@ -163,6 +163,24 @@ class Resume(Protocol):
 
     def interrupt(self) -> None:
         """Stop soon, the reason being `Interrupted` unless another comes first. Return at once."""
+
+
+@runtime_checkable
+class SetProgramCounter(Resume, Protocol):
+    """A target that `c` and `s` can resume at an address."""
+
+    def set_program_counter(self, thread: ThreadId, address: int) -> None:
+        """Where `thread` goes on when it is resumed. Raise TargetError for an address that cannot be."""
+
+
+@runtime_checkable
+class NonStop(Resume, Protocol):
+    """A target for non-stop mode. Then `resume` is called for threads that stand still while others run, each stop is
+    reported for its own thread, and all other methods may be called at any time: whoever drives the stub lets the target
+    stand still for as long as `Stub.feed` takes."""
+
+    def halt(self, threads: Collection[ThreadId]) -> None:
+        """Stop these threads soon, the reason being `Signalled(Signal.NONE)` unless another comes first. Return at once."""
 
 
 @runtime_checkable
@@ -327,6 +345,15 @@ class DescribeTarget(Protocol):
 
     def target_description(self) -> Mapping[str, str]:
         """XML by annex; `target.xml` is the one that debuggers read first."""
+
+
+@runtime_checkable
+class ExecEvents(Protocol):
+    """A target that may begin to run another program, or the same with other registers: a CPU that changes its mode."""
+
+    takes_exec_events: bool
+    """Set when the debugger says whether it understands `Executed`, which is before it reads the description. If it does
+    not, its description must stay as it is."""
 
 
 @runtime_checkable

@@ -85,6 +85,8 @@ class Listener:
         else:
             self._socket = _listen_inet(address)
         self._socket.setblocking(False)
+        self._poller = select.poll()
+        self._poller.register(self._socket, select.POLLIN)
 
     def __enter__(self) -> Self:
         return self
@@ -114,20 +116,17 @@ class Listener:
 
     def poll(self, timeout: float | None = 0.0) -> list[TransportEvent]:
         """What has happened, waiting at most `timeout` seconds (None: for ever) for something to."""
-        if self._pending:
-            timeout = 0.0
-        poller = select.poll()
-        for item in self._sockets():
-            poller.register(item, select.POLLIN)
-        ready = {number for number, _ in poller.poll(None if timeout is None else timeout * 1000)}
+        pending = self._pending
+        wait = 0.0 if pending else None if timeout is None else timeout * 1000
+        ready = {number for number, _ in self._poller.poll(wait)}
         # The client first: one that has gone makes room for the next.
         if self._client is not None and self._client.fileno() in ready:
             self._receive(self._client)
         # But not in the same poll: who is told of the end may still answer it with `disconnect`.
         if self._socket.fileno() in ready and (self._client is not None or not self._pending):
             self._accept()
-        events = list(self._pending)
-        self._pending.clear()
+        events = list(pending)
+        pending.clear()
         return events
 
     def send(self, data: bytes) -> None:
@@ -159,6 +158,7 @@ class Listener:
     def disconnect(self) -> None:
         """Close the debugger's connection, if there is one; no `Disconnected` event comes for it."""
         if self._client is not None:
+            self._poller.unregister(self._client)
             self._client.close()
             self._client = None
 
@@ -177,7 +177,7 @@ class Listener:
         self._pending.append(Disconnected(reason))
 
     def _receive(self, client: socket.socket) -> None:
-        received = bytearray()
+        received = b""
         reason: str | None = None
         for _ in range(_CHUNKS_PER_POLL):
             try:
@@ -194,7 +194,7 @@ class Listener:
             if len(data) < _CHUNK:
                 break
         if received:
-            self._pending.append(Received(bytes(received)))
+            self._pending.append(Received(received))
         if reason is not None:
             self._drop(reason)
 
@@ -211,6 +211,7 @@ class Listener:
         if client.family != socket.AF_UNIX:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client = client
+        self._poller.register(client, select.POLLIN)
         self._pending.append(Connected(f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local process"))
 
 

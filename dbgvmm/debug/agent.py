@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from dbgvmm.bt.probes import Probe
 from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.agent_compiler import compile_conditions
-from dbgvmm.debug.gdb_description import GDB_REGISTERS
+from dbgvmm.debug.gdb_layouts import LONG
+from dbgvmm.debug.register_row import RegisterRow
 from dbgvmm.mmu.linear import NotMapped
 from gdbstub import BreakpointPrograms
 from gdbstub.agent import EvaluationError, evaluate
@@ -25,12 +26,14 @@ class MachineAgent:
     def __init__(self, machine: Machine, show: Callable[[str], None]) -> None:
         self._machine = machine
         self._show = show
+        self.rows: tuple[RegisterRow, ...] = LONG.all
+        """Registers by the debugger's numbers."""
 
     def read_register(self, number: int) -> int:
         """By gdb's number."""
-        if number >= len(GDB_REGISTERS):
+        if number >= len(self.rows):
             raise EvaluationError(f"there is no register {number}")
-        row = GDB_REGISTERS[number]
+        row = self.rows[number]
         if row.bits > _WIDEST:
             raise EvaluationError(f"register {row.name} has {row.bits} bits: too many for an agent expression")
         return row.read(self._machine)
@@ -69,7 +72,9 @@ class ProgrammedCondition:
     def __init__(self, agent: MachineAgent, programs: BreakpointPrograms) -> None:
         self._agent = agent
         self._programs = programs
-        self.probe: Probe | None = compile_conditions(programs.conditions) if programs.conditions else None
+        self.probe: Probe | None = None
+        if programs.conditions and agent.rows is LONG.all:  # only 64-bit code is translated
+            self.probe = compile_conditions(programs.conditions)
 
     def __call__(self) -> bool:
         """Whether to stop. An expression that cannot be evaluated stops, so that its user can see why."""

@@ -1,10 +1,13 @@
-"""The target description for gdb: which registers there are, in which order and of which types.
+"""The target descriptions for gdb: which registers there are, in which order and of which types.
 
-Names, order and types of the first three features are gdb's own, which it demands (gdb/features/i386/64bit-core.xml,
-64bit-sse.xml, 64bit-segments.xml). The system registers are a feature of ours; gdb shows any that it is told of.
-The architecture is x86-64 whatever mode the guest is in; registers that a mode lacks read as zero-extended values.
+Names, order and types of the first features are gdb's own, which it demands (gdb/features/i386/64bit-core.xml,
+64bit-sse.xml, 64bit-segments.xml, 32bit-core.xml, 32bit-sse.xml). The system registers are features of ours; gdb shows any
+that it is told of. There is one description for each layout (gdb_layouts.py).
 
-Source: GDB manual, "Target Descriptions" and "i386 Features".
+Each names the other architectures as compatible. So gdb keeps to the description whatever kind of file it has been given:
+a 64-bit kernel's while the CPU is still in 32-bit mode, or the 32-bit container of one in 64-bit mode.
+
+Source: GDB manual, "Target Descriptions", "Target Description Format" and "i386 Features".
 """
 
 from __future__ import annotations
@@ -14,30 +17,27 @@ from typing import Final
 from dbgvmm.cpu.bits import CR0, CR4, EFER, RFLAGS, BitNames
 from dbgvmm.debug import gdb_structures as structures
 from dbgvmm.debug import registers
+from dbgvmm.debug.gdb_layouts import LAYOUTS, LONG, REAL, SYSTEM, Layout
 from dbgvmm.debug.register_row import RegisterRow
 
 SYSTEM_FEATURE: Final = "org.dbgvmm.system"
-"""A name outside org.gnu.gdb: what gdb does not know, it shows with the types given here. So are the three below."""
+"""A name outside org.gnu.gdb: what gdb does not know, it shows with the types given here. So are those below."""
 TABLE_FEATURE: Final = "org.dbgvmm.tables"
 DEBUG_FEATURE: Final = "org.dbgvmm.debug"
 MSR_FEATURE: Final = "org.dbgvmm.msr"
+WIDE_FEATURE: Final = "org.dbgvmm.wide"
+SEGMENT_FEATURE: Final = "org.dbgvmm.segments"
+"""gdb knows the bases of FS and GS by their numbers in 64-bit descriptions only."""
 
-_CORE: Final = (
-    *registers.GENERAL, registers.RIP, registers.EFLAGS, *registers.SELECTORS, *registers.X87, *registers.X87_CONTROL,
-)  # fmt: skip
-_SSE: Final = (*registers.XMM, registers.MXCSR)
-_GENERAL: Final = (*_CORE, *_SSE, *registers.BASES)
-_SYSTEM: Final = (
-    *registers.SYSTEM, *structures.TABLE_REGISTERS, *structures.DEBUG_REGISTERS, *structures.MSR_REGISTERS,
-)  # fmt: skip
-GDB_REGISTERS: Final = (*_GENERAL, *_SYSTEM)
-"""Every register at the place that is its number in the protocol."""
-IN_G_PACKET: Final = len(_GENERAL)
+GDB_REGISTERS: Final = LONG.all
+"""The registers of 64-bit code, each at the place that is its number in the protocol."""
+IN_G_PACKET: Final = len(LONG.general)
 """So many are sent whenever the guest has stopped; the others when they are asked for."""
 
 _MXCSR_BITS: Final = ("IE", "DE", "ZE", "OE", "UE", "PE", "DAZ", "IM", "DM", "ZM", "OM", "UM", "PM")
 _TYPES: Final = {
-    "rbp": "data_ptr", "rsp": "data_ptr", "rip": "code_ptr", "eflags": "i386_eflags", "mxcsr": "i386_mxcsr",
+    "rbp": "data_ptr", "rsp": "data_ptr", "rip": "code_ptr",
+    "ebp": "data_ptr", "esp": "data_ptr", "eip": "code_ptr", "eflags": "i386_eflags", "mxcsr": "i386_mxcsr",
     "fs_base": "int", "gs_base": "int", "cr0": "cr0_flags", "cr4": "cr4_flags", "efer": "efer_flags",
     "cr2": "data_ptr", "k_gs_base": "data_ptr", "cr3": "uint64", "cr8": "uint64", **structures.REGISTER_TYPES,
 }  # fmt: skip
@@ -60,43 +60,63 @@ _VECTOR: Final = """\
 """
 
 
-def target_description() -> str:
+def target_description(layout: Layout = LONG) -> str:
     """target.xml."""
     mxcsr = [(name, bit, bit) for bit, name in enumerate(_MXCSR_BITS)] + [("FZ", 15, 15)]
+    compatible = "".join(
+        f"<compatible>{other.architecture}</compatible>\n" for other in LAYOUTS if other is not layout
+    )
     parts = (
         '<?xml version="1.0"?>\n<!DOCTYPE target SYSTEM "gdb-target.dtd">\n<target version="1.0">\n',
-        "<architecture>i386:x86-64</architecture>\n",
-        _feature("org.gnu.gdb.i386.core", _flags("i386_eflags", 4, _fields(RFLAGS)), _CORE),
-        _feature("org.gnu.gdb.i386.sse", _VECTOR + _flags("i386_mxcsr", 4, mxcsr), _SSE),
-        _feature("org.gnu.gdb.i386.segments", "", registers.BASES),
+        # Some systems' conventions, which gdb else takes from the file, are unknown for 16-bit code.
+        f"<architecture>{layout.architecture}</architecture>\n{'<osabi>none</osabi>' if layout is REAL else ''}{compatible}",
+        _feature(layout, "org.gnu.gdb.i386.core", _flags("i386_eflags", 4, _fields(RFLAGS)), layout.core),
+        _feature(layout, "org.gnu.gdb.i386.sse", _VECTOR + _flags("i386_mxcsr", 4, mxcsr), layout.sse),
+        _feature(layout, "org.gnu.gdb.i386.segments" if layout.wide else SEGMENT_FEATURE, "", registers.BASES),
         _feature(
+            layout,
             SYSTEM_FEATURE,
             _flags("cr0_flags", 8, _fields(CR0)) + _flags("cr4_flags", 8, _fields(CR4))
             + _flags("efer_flags", 8, _fields(EFER)),
             registers.SYSTEM,
         ),
         _feature(
+            layout,
             TABLE_FEATURE,
             _flags("segment_flags", 2, list(structures.SEGMENT_FIELDS))
-            + "".join(structure.xml for structure in structures.TABLE_TYPES),
+            + "".join(_wide_pointers(layout, structure.xml) for structure in structures.TABLE_TYPES),
             structures.TABLE_REGISTERS,
         ),
         _feature(
+            layout,
             DEBUG_FEATURE,
             "".join(_flags(name, 8, _fields(names)) for name, names in structures.DEBUG_FLAGS),
             structures.DEBUG_REGISTERS,
         ),
-        _feature(MSR_FEATURE, "", structures.MSR_REGISTERS),
+        _feature(layout, MSR_FEATURE, "", structures.MSR_REGISTERS),
+        _feature(layout, WIDE_FEATURE, "", layout.halved) if layout.halved else "",
         "</target>\n",
     )  # fmt: skip
     return "".join(parts)
 
 
-def _feature(name: str, types: str, rows: tuple[RegisterRow, ...]) -> str:
+def _feature(layout: Layout, name: str, types: str, rows: tuple[RegisterRow, ...]) -> str:
     lines = "".join(
-        f'<reg name="{row.name}" bitsize="{row.bits}" type="{_type(row)}"{_group(row)}{_kept(row)}/>\n' for row in rows
+        f'<reg name="{row.name}" bitsize="{row.bits}" type="{_type_here(layout, row)}"'
+        f"{_group(layout, row)}{_kept(layout, row)}/>\n"
+        for row in rows
     )
     return f'<feature name="{name}">\n{types}{lines}</feature>\n'
+
+
+def _type_here(layout: Layout, row: RegisterRow) -> str:
+    kind = _type(row)
+    return "uint64" if row.bits == 64 and kind in ("data_ptr", "code_ptr") and not layout.wide else kind
+
+
+def _wide_pointers(layout: Layout, xml: str) -> str:
+    """Addresses in structures have 64 bits, also where gdb's pointers have 32."""
+    return xml if layout.wide else xml.replace('"data_ptr"', '"uint64"')
 
 
 def _type(row: RegisterRow) -> str:
@@ -109,15 +129,19 @@ def _type(row: RegisterRow) -> str:
     return "int" if row in registers.X87_CONTROL else f"int{row.bits}"
 
 
-def _group(row: RegisterRow) -> str:
+def _group(layout: Layout, row: RegisterRow) -> str:
     if row in registers.X87_CONTROL:
         return ' group="float"'
-    return ' group="vector"' if row is registers.MXCSR else ' group="system"' if row in _SYSTEM else ""
+    return ' group="vector"' if row is registers.MXCSR else ' group="system"' if _is_extra(layout, row) else ""
 
 
-def _kept(row: RegisterRow) -> str:
+def _kept(layout: Layout, row: RegisterRow) -> str:
     """Registers that need not be put back after gdb has called a function of the guest's. (gdb 13 does so all the same.)"""
-    return ' save-restore="no"' if row in _SYSTEM else ""
+    return ' save-restore="no"' if _is_extra(layout, row) else ""
+
+
+def _is_extra(layout: Layout, row: RegisterRow) -> bool:
+    return row in SYSTEM or row in layout.halved
 
 
 def _fields(names: type[BitNames]) -> list[tuple[str, int, int]]:

@@ -25,6 +25,8 @@ class MachineFiles:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self.kernel_was_read = False
+        """The debugger has taken the kernel from here; it has no file of its own."""
 
     def exec_file(self) -> str:
         """The kernel, if it is an ELF file: others have no symbols that a debugger could read."""
@@ -51,6 +53,7 @@ class MachineFiles:
             case "/dbgvmm/cmdline":
                 return machine.cmdline.encode("utf-8", "surrogateescape") + b"\n"
             case _ if name and machine.kernel is not None and name == self.exec_file():
+                self.kernel_was_read = True
                 try:
                     return as_elf64(machine.kernel.read_bytes())
                 except OSError:

@@ -8,23 +8,29 @@
         if server.stopped_for_debugger(stop): continue
         server.report(stop)
 
-A debugger that connects stops the machine; when it has detached, the machine runs on.
+A debugger that connects stops the machine; when it has detached, the machine runs on. One in non-stop mode may send packets
+at any time: for these the machine is paused between two slices, which changes neither guest nor count, and goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from dbgvmm.debug.gdb_target import GdbTarget, MonitorCommand
 from dbgvmm.debug.stops import Stop, StopKind
-from gdbstub import Connected, Disconnected, Listener, Received, State, Step, StepRange, Stub, TransportEvent
+from gdbstub import Connected, Disconnected, Executed, Listener, Received, State, Step, StepRange, Stub, TransportEvent
 
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
 
 _STEPS_BETWEEN_POLLS: Final = 256
+_MORE_TO_COME: Final = 0.005
+"""Seconds that a paused machine waits for the next packet: a debugger seldom sends one alone."""
+_LONGEST_PAUSE: Final = 0.05
+"""Seconds after which it goes on although there are more packets."""
 _TOLD: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT, StopKind.CATCHPOINT))
 """Stops that a signal alone does not explain: gdb is told in words."""
 _STUCK: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT))
@@ -90,18 +96,19 @@ class GdbServer:
         """See what the debugger wants; may request a stop. Only while the machine runs (it is `Machine.service`)."""
         for event in self._listener.poll(0.0):
             stub = self._stub
-            if isinstance(event, Received) and stub is not None and stub.state is State.RUNNING:
+            if isinstance(event, Received) and stub is not None and stub.state is State.RUNNING and not stub.non_stop:
                 self._listener.send(stub.feed(event.data))
                 if self._has_let_go():
                     self._stop_machine("the debugger let go")
             else:
                 # Everything else changes breakpoints or looks at the state, which is exact only when it stands still.
                 self._early.append(event)
-                self._stop_machine("a debugger connects" if isinstance(event, Connected) else "the debugger let go")
+                self._stop_machine("a debugger connects" if isinstance(event, Connected) else "the debugger asks")
 
     def _stop_machine(self, text: str) -> None:
         self._stopped_machine = True
-        self._machine.request_stop(text)
+        if self._machine.running:  # which it does not between the steps of a range
+            self._machine.request_stop(text)
 
     def stopped_for_debugger(self, stop: Stop) -> bool:
         """Whether `stop` was only made so that a debugger can come or go: nothing to report, call `serve`."""
@@ -119,32 +126,42 @@ class GdbServer:
         return self.attached
 
     def serve(self) -> None:
-        """Serve until the debugger resumes the machine. Returns at once if there is none, or when it is gone."""
+        """Serve until the debugger resumes the machine, or has nothing more to ask of a machine that runs. Returns at once if
+        there is none, or when it is gone."""
         self._stopped_machine = False
+        paused = self._stub is not None and self._stub.state is State.RUNNING
+        latest = monotonic() + _LONGEST_PAUSE
         self._take_events(0.0)
-        while self._stub is not None and self._stub.state is not State.RUNNING:
-            self._take_events(None)
+        while (stub := self._stub) is not None:
+            if stub.state is not State.RUNNING:
+                self._take_events(None)
+            elif not (paused and stub.non_stop and monotonic() < latest and self._take_events(_MORE_TO_COME)):
+                return
 
-    def _take_events(self, timeout: float | None) -> None:
+    def _take_events(self, timeout: float | None) -> bool:
+        """Whether there were any."""
         early, self._early = self._early, []
-        for event in early or self._listener.poll(timeout):
+        events = early or self._listener.poll(timeout)
+        for event in events:
             self._take(event)
             if self._has_let_go():
                 self._leave()
+        return bool(events)
 
     def _has_let_go(self) -> bool:
         return self._stub is not None and self._stub.state is State.DISCONNECTED
 
     def _take(self, event: TransportEvent) -> None:
         match event:
+            case Received(data):  # first: nearly all are
+                if self._stub is not None:
+                    self._listener.send(self._stub.feed(data))
             case Connected(peer):
                 self._say(f"gdb has connected from {peer}")
                 self._target = GdbTarget(self._machine, self._monitor)
                 self._target.note_stop(self._machine.last_stop)
                 self._target.show = self._show
                 self._stub = Stub(self._target)
-            case Received(data) if self._stub is not None:
-                self._listener.send(self._stub.feed(data))
             case Disconnected() if self._stub is not None:
                 self._stub.close()
 
@@ -160,26 +177,49 @@ class GdbServer:
     # -- running for it
 
     def run(self, run: RunFunction) -> Stop:
-        """Run the machine as the debugger asked, or just run it if there is none. An interrupt that has come before makes the
-        machine stop at once."""
+        """Run the machine as the debugger asked, or just run it if there is none."""
         if self._stub is None:
             return run()
         last = self._machine.last_stop
         if last is not None and last.kind in _STUCK:
             return last
-        match self._target.action:
-            case Step():
-                return self._step(run)
-            case StepRange(start, end):
-                return self._run_range(run, start, end)
-            case _:
-                return run()
+        early = self._stop_before_running()
+        if early is not None:
+            return early
+        target, modes = self._target, self._target.modes
+        modes.watch()
+        try:
+            match target.action:
+                case Step():
+                    return self._step(run, max(target.resumed_at + 1 - self._machine.count, 0))
+                case StepRange(start, end):
+                    return self._run_range(run, start, end)
+                case _:
+                    return run()
+        finally:
+            modes.unwatch()
 
-    def _step(self, run: RunFunction) -> Stop:
+    def _stop_before_running(self) -> Stop | None:
+        """A stop that is due without another instruction."""
+        target, machine = self._target, self._machine
+        early = target.modes.before_running()
+        if early is not None:
+            return early
+        if target.interrupted or target.halting:
+            return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
+        rip = machine.cpu.rip
+        # Machine.run passes a breakpoint in front of which it begins. That is right where the debugger resumed it, but not
+        # where it was paused on its way.
+        if machine.count != target.resumed_at and rip in machine.breakpoints and machine.breakpoints.stops_at(rip):
+            return _breakpoint(rip)
+        return None
+
+    def _step(self, run: RunFunction, steps: int = 1) -> Stop:
+        """`steps` is 0 where the step's instruction, a HLT, has been executed and then there was a pause."""
         dispatcher = self._machine.dispatcher
         dispatcher.interrupts_held = not self._target.steps_take_interrupts
         try:
-            return run(steps=1)
+            return run(steps=steps)
         finally:
             dispatcher.interrupts_held = False
 
@@ -191,12 +231,11 @@ class GdbServer:
             if stop.kind is not StopKind.STEP or not start <= rip < end:
                 return stop
             if rip in machine.breakpoints:
-                return Stop(StopKind.BREAKPOINT, f"breakpoint at {rip:#x}", address=rip)
+                return _breakpoint(rip)
             if done % _STEPS_BETWEEN_POLLS == 0:
                 self.poll()
             if self._target.interrupted or self._stopped_machine:
-                # The machine has been asked to stop, and has to take the request: it does not run.
-                return run()
+                return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
         raise AssertionError("count() does not end")
 
     def _show(self, text: str) -> None:
@@ -209,5 +248,10 @@ class GdbServer:
         reason = self._target.note_stop(stop)
         stub = self._stub
         if stub is not None:
-            note = stub.console(f"dbgvmm: {stop.text}\n") if stop.kind in _TOLD else b""
+            told = stop.kind in _TOLD and not isinstance(reason, Executed)
+            note = stub.console(f"dbgvmm: {stop.text}\n") if told else b""
             self._listener.send(note + stub.report_stop(reason))
+
+
+def _breakpoint(rip: int) -> Stop:
+    return Stop(StopKind.BREAKPOINT, f"breakpoint at {rip:#x}", address=rip)

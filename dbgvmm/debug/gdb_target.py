@@ -6,20 +6,21 @@ it is the server's business (gdb_server.py). A breakpoint here is a translation 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.agent import MachineAgent, ProgrammedCondition
 from dbgvmm.debug.breakpoints import Condition
-from dbgvmm.debug.gdb_description import GDB_REGISTERS, IN_G_PACKET, target_description
+from dbgvmm.debug.gdb_description import target_description
 from dbgvmm.debug.gdb_files import MachineFiles
+from dbgvmm.debug.gdb_layouts import LONG
+from dbgvmm.debug.gdb_modes import ModeFollower
 from dbgvmm.debug.gdb_registers import GeneralRegisters
 from dbgvmm.debug.regions import region_at
 from dbgvmm.debug.register_row import RegisterError
+from dbgvmm.debug.registers import write_register
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.watchpoints import Watch
-from dbgvmm.hardware.layout import PAGE_SIZE
 from dbgvmm.mmu.linear import NotMapped
 from gdbstub import (
     ONLY_THREAD,
@@ -28,6 +29,7 @@ from gdbstub import (
     BreakpointHit,
     BreakpointPrograms,
     Continue,
+    Executed,
     Exited,
     Host,
     Interrupted,
@@ -48,20 +50,18 @@ from gdbstub.tracing import Experiment
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
 
-_NUMBERS: Final = {row.name: number for number, row in enumerate(GDB_REGISTERS)}
 _SIGNALS: Final = {
     StopKind.TRIPLE_FAULT: Signal.SEGV,
     StopKind.UNSUPPORTED: Signal.ILL,
     StopKind.HALT: Signal.TRAP,
     StopKind.LIMIT: Signal.TRAP,
     StopKind.CATCHPOINT: Signal.TRAP,
+    StopKind.MODE: Signal.TRAP,
 }
 """Stops at which the machine can still be looked at, though it may be unable to go on."""
 
+_NO_TRACING: Final = "tracepoints collect the registers of 64-bit code: go on to it (a breakpoint there stops), then tstart"
 _ACCESS: Final = {(False, True): Access.WRITE, (True, False): Access.READ, (True, True): Access.ANY}
-
-_GENERIC: Final = {"rip": "pc", "rsp": "sp", "rbp": "fp", "eflags": "flags"}
-"""What lldb wants to know of registers."""
 
 MonitorCommand = Callable[[str], str]
 """Runs one command line and gives its output. Raises TargetError."""
@@ -70,9 +70,6 @@ MonitorCommand = Callable[[str], str]
 class GdbTarget:
     """Implements the protocols of `gdbstub.target` that their names say. `monitor_command` runs gdb's `monitor`."""
 
-    register_sizes: Sequence[int] = tuple(row.bits // 8 for row in GDB_REGISTERS)
-    expedited_registers: Sequence[int] = (_NUMBERS["rip"], _NUMBERS["rsp"], _NUMBERS["rbp"])
-    block_registers = IN_G_PACKET
     steps_ranges = True
     steps_take_interrupts: bool = True
     physical_addresses: bool = False
@@ -80,6 +77,7 @@ class GdbTarget:
     def __init__(self, machine: Machine, monitor_command: MonitorCommand | None = None) -> None:
         self._machine = machine
         self._monitor_command = monitor_command
+        self.modes = ModeFollower(machine)
         self._general = GeneralRegisters(machine)
         self._software: dict[int, Condition | None] = {}
         self._hardware: dict[int, Condition | None] = {}
@@ -91,8 +89,32 @@ class GdbTarget:
         """Puts text on the debugger's console while the machine runs."""
         self.action: Action = Continue()
         self.interrupted = False
+        self.halting = False
+        self.resumed_at = 0
+        """The instruction count at which the debugger had it run."""
         self.killed = False
         self._reason: StopReason = Signalled(Signal.TRAP)
+        self._lay_out()
+
+    # -- what the registers are, which depends on the CPU's mode
+
+    def _lay_out(self) -> None:
+        layout = self._layout = self.modes.layout
+        self.register_sizes: Sequence[int] = tuple(row.bits // 8 for row in layout.all)
+        self.expedited_registers: Sequence[int] = layout.expedited
+        self.block_registers = len(layout.general)
+        self._agent.rows = layout.all
+        self.experiment.refusal = "" if layout is LONG else _NO_TRACING
+
+    @property
+    def takes_exec_events(self) -> bool:
+        """The debugger can be told that the registers are others now."""
+        return self.modes.follows
+
+    @takes_exec_events.setter
+    def takes_exec_events(self, takes: bool) -> None:
+        self.modes.begin(takes)
+        self._lay_out()
 
     # -- why it stands still
 
@@ -102,14 +124,21 @@ class GdbTarget:
 
     def note_stop(self, stop: Stop | None) -> StopReason:
         """Take in a stop of the machine (None: it has not run yet); the reason to report."""
-        self._reason = Signalled(Signal.TRAP) if stop is None else self._as_reason(stop)
-        self.interrupted = False
+        if stop is not None and self.modes.hold(stop):
+            self.drop_breakpoints()
+            self._lay_out()
+            # A file that somebody gave gdb may have more symbols than the kernel: gdb keeps it if there is no other.
+            self._reason = Executed(self.exec_file() if self._files.kernel_was_read else self._layout.title)
+        else:
+            self._reason = Signalled(Signal.TRAP) if stop is None else self._as_reason(stop)
+        self.interrupted = self.halting = False
         return self._reason
 
     def _as_reason(self, stop: Stop) -> StopReason:
         match stop.kind:
             case StopKind.STEP:
-                return Stepped()
+                # gdb has forgotten that it was stepping, and would show a signal other than 0 as one that the guest got.
+                return Signalled(Signal.NONE) if self.modes.told_late else Stepped()
             case StopKind.BREAKPOINT:
                 address = self._machine.cpu.rip if stop.address is None else stop.address
                 return BreakpointHit(hardware=address in self._hardware and address not in self._software)
@@ -117,7 +146,7 @@ class GdbTarget:
                 assert stop.watch is not None and stop.address is not None
                 return WatchpointHit(stop.address, _ACCESS[stop.watch.reads, stop.watch.writes])
             case StopKind.INTERRUPT:
-                return Interrupted()
+                return Signalled(Signal.NONE) if self.halting and not self.interrupted else Interrupted()
             case StopKind.EXIT:
                 return Exited(stop.exit_code & 0xFF)
             case StopKind.POWER_OFF | StopKind.RESET:
@@ -149,51 +178,39 @@ class GdbTarget:
 
     def register_name(self, number: int) -> tuple[str, str, str]:
         """Groups as the target description has them."""
-        name = GDB_REGISTERS[number].name
-        group = "General Purpose Registers" if number < _NUMBERS["st0"] else "System Registers"
-        if _NUMBERS["st0"] <= number <= _NUMBERS["mxcsr"]:
-            group = "Floating Point Registers"
-        return name, group, _GENERIC.get(name, "")
+        return self._layout.describe(number)
 
     def target_description(self) -> Mapping[str, str]:
         """target.xml."""
-        return {"target.xml": target_description()}
+        return {"target.xml": target_description(self._layout)}
 
     def read_register(self, thread: ThreadId, number: int) -> bytes | None:
         """One register, little-endian."""
-        row = GDB_REGISTERS[number]
+        row = self._layout.all[number]
         return row.read(self._machine).to_bytes(row.bits // 8, "little")
 
     def read_block(self, thread: ThreadId) -> bytes:
         """The registers that gdb wants at every stop."""
-        return self._general.read()
+        return self._general.read(self._layout)
 
     def write_register(self, thread: ThreadId, number: int, data: bytes) -> None:
         """Set one register."""
         try:
-            GDB_REGISTERS[number].write(self._machine, int.from_bytes(data, "little"))
+            self._layout.all[number].write(self._machine, int.from_bytes(data, "little"))
         except RegisterError as error:
             raise TargetError(str(error)) from error
 
     # -- memory, at the current address space's linear addresses, or at physical ones
 
     def read_memory(self, thread: ThreadId, address: int, length: int) -> bytes:
-        """Up to the first page that is not mapped to RAM."""
+        """Up to the first byte that is not mapped to RAM."""
         if self.physical_addresses:
             self._check_physical(address)
             return bytes(self._machine.ram.bytes[address : address + length])
-        data = b""
-        while length > 0:
-            size = min(length, PAGE_SIZE - address % PAGE_SIZE)
-            try:
-                data += self._machine.memory.peek(address, size)
-            except NotMapped as error:
-                if data:
-                    break
-                raise MemoryFault(address, str(error)) from error
-            address = address + size & MASK64
-            length -= size
-        return data
+        try:
+            return self._machine.memory.peek_some(address, length)
+        except NotMapped as error:
+            raise MemoryFault(address, str(error)) from error
 
     def write_memory(self, thread: ThreadId, address: int, data: bytes) -> None:
         """Through traces: translations of changed code and shadows of changed page tables are renewed."""
@@ -295,11 +312,24 @@ class GdbTarget:
     def resume(self, actions: Mapping[ThreadId, Action]) -> None:
         """Note what to do; the server does it. Signals mean nothing to a machine."""
         self.action = actions[ONLY_THREAD]
+        self.resumed_at = self._machine.count
+
+    def set_program_counter(self, thread: ThreadId, address: int) -> None:
+        """Go on there."""
+        try:
+            write_register(self._machine, "rip", address)
+        except RegisterError as error:
+            raise TargetError(str(error)) from error
 
     def interrupt(self) -> None:
-        """Stop the running machine. `interrupted` tells the server if it has not begun to run yet."""
+        """Stop the running machine. `interrupted` tells the server if it does not run at this moment."""
         self.interrupted = True
-        self._machine.request_stop("interrupted by the debugger")
+        if self._machine.running:
+            self._machine.request_stop("interrupted by the debugger")
+
+    def halt(self, threads: Collection[ThreadId]) -> None:
+        """Stop, in non-stop mode. The machine is paused while packets are served, so the server finds `halting` set."""
+        self.halting = True
 
     def restart(self) -> None:
         """Power-cycle."""
@@ -309,6 +339,8 @@ class GdbTarget:
             raise TargetError(str(error)) from error
         self.killed = False
         self._reason = Signalled(Signal.TRAP)
+        self.modes.begin(self.modes.follows)
+        self._lay_out()
 
     def kill(self) -> None:
         """The server ends the run."""

@@ -15,6 +15,7 @@ from gdbstub.packets import (
     lldb,
     memory,
     monitor,
+    nonstop,
     qemu,
     queries,
     registers,
@@ -29,8 +30,8 @@ from gdbstub.packets import (
 )
 
 _FAMILIES = (
-    base, queries, registers, memory, threads, resume, breakpoints, tracepoints, trace_runs, trace_frames, trace_variables,
-    xfer, files, search, qemu, lldb, monitor,
+    base, queries, registers, memory, threads, resume, nonstop, breakpoints, tracepoints, trace_runs, trace_frames,
+    trace_variables, xfer, files, search, qemu, lldb, monitor,
 )  # fmt: skip
 _HEAD = """\
 # Packets of the gdb remote protocol

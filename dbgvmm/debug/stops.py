@@ -15,6 +15,7 @@ class StopKind(enum.Enum):
     BREAKPOINT = "breakpoint"
     WATCHPOINT = "watchpoint"
     CATCHPOINT = "catchpoint"
+    MODE = "mode"
     INTERRUPT = "interrupt"
     LIMIT = "limit"
     EXIT = "exit"

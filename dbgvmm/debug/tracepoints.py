@@ -25,6 +25,7 @@ from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.agent import MachineAgent
 from dbgvmm.debug.agent_compiler import compile_conditions
 from dbgvmm.debug.gdb_description import GDB_REGISTERS, IN_G_PACKET
+from dbgvmm.debug.gdb_layouts import LONG
 from dbgvmm.debug.gdb_registers import GeneralRegisters
 from dbgvmm.hardware.layout import PAGE_SIZE
 from dbgvmm.mmu.linear import NotMapped
@@ -116,7 +117,7 @@ class MachineSource(MachineAgent):
     def peek_registers(self, mask: int) -> tuple[int, bytes]:
         """All are available, in every mode."""
         machine = self._machine
-        block = self._general.read() if mask & _SLOW else b""
+        block = self._general.read(LONG) if mask & _SLOW else b""
         if block and mask & _BLOCK == _BLOCK:
             parts, rest = [block], mask & ~_BLOCK
         else:

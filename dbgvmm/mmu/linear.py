@@ -190,23 +190,43 @@ class GuestMemory:
             raise NotMapped(f"{va:#x} is not a canonical address")
         return self._mmu.walk_report(va)
 
+    def _debug_piece(self, va: int, n: int) -> tuple[int, int]:
+        """(gpa, size) of what of `n` bytes is in one page and in RAM. Raises NotMapped if not even the first byte is."""
+        report = self.translate(va)
+        if report.gpa is None:
+            raise NotMapped(f"{va:#x} is not mapped: {report.problem}")
+        if report.gpa >= self._size:
+            raise NotMapped(f"{va:#x} is mapped to {report.gpa:#x}, which is not RAM")
+        page = report.page_size or PAGE_SIZE
+        return report.gpa, min(n, page - (va & page - 1), self._size - report.gpa)
+
     def _debug_pieces(self, va: int, n: int) -> list[tuple[int, int]]:
         pieces = []
         while n > 0:
-            size = min(n, PAGE_SIZE - (va & PAGE_OFFSET_MASK))
-            report = self.translate(va)
-            if report.gpa is None:
-                raise NotMapped(f"{va:#x} is not mapped: {report.problem}")
-            if report.gpa + size > self._size:
-                raise NotMapped(f"{va:#x} is mapped to {report.gpa:#x}, which is not RAM")
-            pieces.append((report.gpa, size))
+            gpa, size = self._debug_piece(va, n)
+            pieces.append((gpa, size))
             va = va + size & MASK64
             n -= size
         return pieces
 
     def peek(self, va: int, n: int) -> bytes:
         """`n` bytes as a debugger reads them. Raises NotMapped."""
-        return b"".join(bytes(self._bytes[gpa : gpa + size]) for gpa, size in self._debug_pieces(va, n))
+        return b"".join([self._bytes[gpa : gpa + size] for gpa, size in self._debug_pieces(va, n)])
+
+    def peek_some(self, va: int, n: int) -> bytes:
+        """As many of `n` bytes as there are without a gap. Raises NotMapped if there is none."""
+        parts: list[memoryview] = []
+        while n > 0:
+            try:
+                gpa, size = self._debug_piece(va, n)
+            except NotMapped:
+                if not parts:
+                    raise
+                break
+            parts.append(self._bytes[gpa : gpa + size])
+            va = va + size & MASK64
+            n -= size
+        return b"".join(parts)
 
     def poke(self, va: int, data: bytes) -> None:
         """Store as a debugger does, read-only pages included; traces apply. Raises NotMapped, with nothing written."""

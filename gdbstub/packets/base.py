@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gdbstub.errors import TargetError
 from gdbstub.fields import parse_hex, parse_number
+from gdbstub.packets.nonstop import all_stops
 from gdbstub.session import OK, Enter, Reply, Session, State
 from gdbstub.stop import Exited, Terminated
 from gdbstub.stopreply import encode_stop
@@ -13,6 +14,8 @@ from gdbstub.target import ExecFile, Kill, Restart, Target
 
 def why_stopped(session: Session, target: Target, _: bytes) -> Reply:
     """`?`: why the target stands still."""
+    if session.non_stop:
+        return all_stops(session)
     reason = target.stop_reason()
     session.note_stop(reason)
     return encode_stop(session, reason)
@@ -27,7 +30,7 @@ def extend(session: Session, _target: Restart, _: bytes) -> Reply:
 def restart(session: Session, target: Restart, _: bytes) -> Reply:
     """`R xx`: begin again. It has no reply."""
     target.restart()
-    session.chosen = None
+    session.begin_again()
     return Enter(State.IDLE)
 
 
@@ -36,12 +39,13 @@ def run(session: Session, target: Restart, arguments: bytes) -> Reply:
     name, _, rest = arguments.partition(b";")
     own = target.exec_file() if isinstance(target, ExecFile) else ""
     wanted = parse_hex(name).decode("utf-8", "surrogateescape")
-    if wanted not in ("", own):
+    if wanted not in ("", own, session.executed):
         raise TargetError(f"{wanted} cannot be run here: leave `remote exec-file` empty for the program that there is")
     if rest:
         raise TargetError("the program takes no arguments from the debugger: leave `args` empty")
     target.restart()
-    return _stand(session)
+    session.begin_again()
+    return Enter(State.IDLE, _stand(session))
 
 
 def attach(session: Session, target: Target, arguments: bytes) -> Reply:
@@ -54,15 +58,16 @@ def attach(session: Session, target: Target, arguments: bytes) -> Reply:
     return _stand(session)
 
 
-def _stand(session: Session) -> Reply:
-    session.chosen = None
-    return why_stopped(session, session.target, b"")
+def _stand(session: Session) -> bytes:
+    reason = session.target.stop_reason()
+    session.note_stop(reason)
+    return encode_stop(session, reason)
 
 
-def detach(_session: Session, _target: Target, arguments: bytes) -> Reply:
+def detach(session: Session, _target: Target, arguments: bytes) -> Reply:
     """`D`, `D;pid`: let go of the target, which goes on."""
     if arguments:
-        parse_number(arguments.removeprefix(b";"))
+        session.check_process(parse_number(arguments.removeprefix(b";")))
     return Enter(State.DISCONNECTED, OK)
 
 
@@ -70,13 +75,15 @@ def kill(session: Session, target: Target, _: bytes) -> Reply:
     """`k`: end the target. It has no reply, so a target that cannot be ended is just let go."""
     if isinstance(target, Kill):
         target.kill()
+        session.running.clear()
     return Enter(State.IDLE if session.extended else State.DISCONNECTED)
 
 
 def kill_process(session: Session, target: Kill, arguments: bytes) -> Reply:
     """`vKill;pid`: end the target and say so."""
-    parse_number(arguments)
+    session.check_process(parse_number(arguments))
     target.kill()
+    session.running.clear()
     return Enter(State.IDLE if session.extended else State.DISCONNECTED, OK)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from gdbstub.errors import TargetError
 from gdbstub.fields import parse_hex, parse_number, split
 from gdbstub.packets.xfer import chunk
 from gdbstub.session import PACKET_SIZE, Reply, Session
@@ -94,7 +95,16 @@ def refuse(_session: Session, _target: Files, _arguments: bytes) -> Reply:
 
 def exec_file(session: Session, target: ExecFile, arguments: bytes) -> Reply:
     """`exec-file`: the name of what runs, so that a debugger can read its symbols with `vFile`."""
-    return chunk(session, "exec-file", arguments, lambda _annex: target.exec_file())
+
+    def document(annex: str) -> str:
+        if annex:
+            session.check_process(parse_number(annex.encode()))
+        name = target.exec_file()
+        if not name:
+            raise TargetError("the program's file is not known")
+        return name
+
+    return chunk(session, "exec-file", arguments, document)
 
 
 def _name(digits: bytes) -> str:

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+from gdbstub.fields import parse_number
 from gdbstub.session import OK, PACKET_SIZE, Reply, Session
 from gdbstub.table import Row
-from gdbstub.target import Target
+from gdbstub.target import ExecEvents, Target
 
 
-def supported(session: Session, _target: Target, arguments: bytes) -> Reply:
+def supported(session: Session, target: Target, arguments: bytes) -> Reply:
     """`qSupported[:feature...]`: tell each other what both can. The target's protocols decide what we can."""
     session.peer_features = dict(_feature(text) for text in arguments.decode("ascii", "replace").split(";") if text)
+    if isinstance(target, ExecEvents):
+        target.takes_exec_events = session.peer_has("exec-events")
     return ";".join((f"PacketSize={PACKET_SIZE:x}", *session.features)).encode()
 
 
@@ -28,8 +31,10 @@ def start_no_ack(session: Session, _target: Target, _: bytes) -> Reply:
     return OK
 
 
-def attached(_session: Session, _target: Target, _: bytes) -> Reply:
+def attached(session: Session, _target: Target, arguments: bytes) -> Reply:
     """`qAttached[:pid]`: 1, since the target was there before the debugger; so gdb detaches when it quits."""
+    if arguments:
+        session.check_process(parse_number(arguments))
     return b"1"
 
 
@@ -39,7 +44,7 @@ def symbols_offered(_session: Session, _target: Target, _: bytes) -> Reply:
 
 
 ROWS = (
-    Row("qSupported", supported, Target, feature="multiprocess+"),
+    Row("qSupported", supported, Target, feature="multiprocess+", more=(("exec-events+", ExecEvents),)),
     Row("QStartNoAckMode", start_no_ack, Target, feature="QStartNoAckMode+"),
     Row("qAttached", attached, Target),
     Row("qSymbol", symbols_offered, Target),

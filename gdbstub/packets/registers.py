@@ -15,7 +15,7 @@ def read_all(session: Session, target: ReadRegisters, _: bytes) -> Reply:
     session.block_is_known = True
     if session.frame is not None:
         return b"".join(session.frame.register_digits(number) for number in range(session.frame.layout.block))
-    thread = session.thread()
+    thread = session.standing_thread()
     if session.with_block is not None:
         return encode_hex(session.with_block.read_block(thread))
     return b"".join(_encode(target, thread, number) for number in range(len(target.register_sizes)))
@@ -24,7 +24,7 @@ def read_all(session: Session, target: ReadRegisters, _: bytes) -> Reply:
 def write_all(session: Session, target: WriteRegisters, arguments: bytes) -> Reply:
     """`G XX...`: all registers, in the form that `g` gives. Those that are unavailable stay as they are."""
     session.refuse_in_frame()
-    thread = session.thread()
+    thread = session.standing_thread()
     sizes = target.register_sizes
     if session.with_block is not None:
         sizes = sizes[: session.with_block.block_registers]
@@ -47,7 +47,7 @@ def read_one(session: Session, target: ReadRegisters, arguments: bytes) -> Reply
     number = _number(target, arguments)
     if session.frame is not None:
         return session.frame.register_digits(number)
-    return _encode(target, session.thread(), number)
+    return _encode(target, session.standing_thread(), number)
 
 
 def write_one(session: Session, target: WriteRegisters, arguments: bytes) -> Reply:
@@ -57,7 +57,7 @@ def write_one(session: Session, target: WriteRegisters, arguments: bytes) -> Rep
     number, value = _number(target, name), parse_hex(digits)
     if len(value) != target.register_sizes[number]:
         raise MalformedPacket(f"register {number} has {target.register_sizes[number]} bytes, not {len(value)}")
-    target.write_register(session.thread(), number, value)
+    target.write_register(session.standing_thread(), number, value)
     return OK
 
 

@@ -69,6 +69,8 @@ class Experiment:
         self.disconnected = False
         self.user = self.notes = self._stop_note = ""
         self.readonly: tuple[tuple[int, int], ...] = ()
+        self.refusal = ""
+        """Why no tracepoint can be defined now: the debugger numbers registers otherwise than the target here does."""
 
     # -- definitions
 
@@ -144,6 +146,8 @@ class Experiment:
             self._install(progress)
 
     def _check(self, tracepoint: Tracepoint) -> None:
+        if self.refusal:
+            raise TargetError(self.refusal)
         sizes = self.layout.sizes
         plan = tracepoint.plan
         if plan.condition is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from gdbstub.framing import Packet, PacketReader, frame
+from gdbstub.framing import Notification, Packet, PacketReader, frame
 
 
 class RspSession:
@@ -18,6 +18,8 @@ class RspSession:
         self._socket.connect(str(path))
         self._reader = PacketReader(1 << 20, expand_runs=True)
         self._received: list[bytes] = []
+        self.notifications: list[bytes] = []
+        """Those that have come and that `notification` has not given yet."""
 
     def send(self, payload: bytes) -> None:
         """A packet."""
@@ -30,11 +32,24 @@ class RspSession:
     def receive(self) -> bytes:
         """The next packet's payload."""
         while not self._received:
-            data = self._socket.recv(1 << 16)
-            if not data:
-                raise ConnectionError("the server has closed the connection")
-            self._received += [event.payload for event in self._reader.feed(data) if isinstance(event, Packet)]
+            self._read()
         return self._received.pop(0)
+
+    def notification(self) -> bytes:
+        """The next notification's payload."""
+        while not self.notifications:
+            self._read()
+        return self.notifications.pop(0)
+
+    def _read(self) -> None:
+        data = self._socket.recv(1 << 16)
+        if not data:
+            raise ConnectionError("the server has closed the connection")
+        for event in self._reader.feed(data):
+            if isinstance(event, Packet):
+                self._received.append(event.payload)
+            elif isinstance(event, Notification):
+                self.notifications.append(event.payload)
 
     def ask(self, payload: bytes) -> bytes:
         """A packet and the packet that answers it."""

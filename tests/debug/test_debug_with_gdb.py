@@ -4,57 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from gdb_process import Gdb
+
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 
 INTERRUPT_SOON = (
     "python import os, signal, threading; threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()"
 )
-
-
-class Gdb:
-    """`gdb("hello", commands...)`: what gdb prints. `status` and `stderr` are dbgvmm's, `stdout` the guest's."""
-
-    def __init__(self, guest: Callable[[str], Path], tmp_path: Path) -> None:
-        self._guest = guest
-        self._socket = tmp_path / "gdb"
-        self.status = -1
-        self.stdout = ""
-        self.stderr = ""
-
-    def __call__(
-        self, name: str, *commands: str, connect: str = "target remote", options: tuple[str, ...] = (), file: bool = True
-    ) -> str:
-        kernel = self._guest(name)
-        line = [sys.executable, "-m", "dbgvmm", "run", str(kernel), f"--gdb=unix:{self._socket}", "--wait", *options]
-        dbgvmm = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            assert dbgvmm.stderr is not None
-            announced = dbgvmm.stderr.readline()
-            assert "waits for gdb" in announced, announced
-            arguments = ["gdb", "-nx", "-q", "-batch", "-ex", "set confirm off", "-ex", "set width 0"]
-            for command in (f"{connect} {self._socket}", *commands):
-                arguments += ["-ex", command]
-            if file:
-                arguments.append(str(kernel.with_suffix(".elf64")))
-            result = subprocess.run(
-                arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                timeout=60, check=False,
-            )  # fmt: skip
-            self.stdout, self.stderr = dbgvmm.communicate(timeout=30)
-            self.status = dbgvmm.returncode
-        finally:
-            dbgvmm.kill()
-            dbgvmm.wait()
-        return result.stdout
 
 
 @pytest.fixture

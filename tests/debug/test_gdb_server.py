@@ -3,63 +3,24 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dbgvmm import Machine
-from dbgvmm.commands import Session, command_table
-from dbgvmm.commands.monitor import Monitor
-from dbgvmm.debug.gdb_server import GdbServer
+from dbgvmm.commands import Session
 from dbgvmm.debug.gdb_target import GdbTarget
-from dbgvmm.debug.stops import Stop, StopKind
-from dbgvmm.devices.serial_backend import NullSerial
-from dbgvmm.outside import Outside
-from dbgvmm.supervisor import Supervisor
+from dbgvmm.debug.stops import StopKind
 from gdbstub import ONLY_THREAD, MemoryFault
 from gdbstub import Monitor as MonitorProtocol
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from debugged import LIMIT, Debugged, little
 from rsp_session import RspSession
 
-LIMIT = 300_000_000
 BootedMachine = Callable[..., Machine]
-
-
-class Debugged:
-    """A machine under a supervisor, and a debugger's script that runs beside it."""
-
-    def __init__(self, machine: Machine, path: Path) -> None:
-        self.machine = machine
-        self.path = path
-        self.said: list[str] = []
-        self.server = GdbServer(machine, f"unix:{path}", Monitor(Session(machine), command_table()), self.said.append)
-
-    def run(self, script: Callable[[RspSession], None], *, wait: bool = True) -> Stop | None:
-        """Run the machine while `script` debugs it; the stop that ended the run."""
-        failures: list[BaseException] = []
-
-        def debugger() -> None:
-            session = RspSession(self.path)
-            try:
-                script(session)
-            except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
-                failures.append(error)
-            finally:
-                session.close()
-
-        outside = Outside(self.machine, NullSerial(), self.server)
-        supervisor = Supervisor(self.machine, command_table(), outside, self.server, max_count=LIMIT)
-        thread = threading.Thread(target=debugger, daemon=True)
-        thread.start()
-        stop = supervisor.main(wait=wait)
-        thread.join(20)
-        if failures:
-            raise failures[0]
-        return stop
 
 
 @pytest.fixture
@@ -73,11 +34,6 @@ def debug(booted: BootedMachine, tmp_path: Path) -> Iterator[Callable[[str], Deb
     yield make
     for item in made:
         item.server.close()
-
-
-def little(reply: bytes) -> int:
-    """A register's or memory's hexadecimal digits as a number."""
-    return int.from_bytes(bytes.fromhex(reply.decode()), "little")
 
 
 def test_nothing_runs_before_the_debugger_says_so(debug: Callable[[str], Debugged]) -> None:

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from test_debug_with_gdb import Gdb
+from gdb_process import Gdb
 
 GUEST = "cpubound-small"
 TO_THE_END = "hbreak verdict"
@@ -20,9 +20,10 @@ class TracingGdb:
         self.directory = tmp_path
 
     def __call__(self, script: str, *, name: str = GUEST) -> str:
-        file = self.directory / "script.gdb"
-        file.write_text(script + "\nkill\n")
-        text = self.run(name, "set pagination off", f"source {file}")
+        file, start = self.directory / "script.gdb", self.directory / "start"
+        file.write_text(f"{script}\nkill\n")
+        start.write_text("break kernel_entry\ncontinue\ndelete\n")  # to 64-bit code, whose registers tracepoints collect
+        text = self.run(name, "set pagination off", f"source {file}", options=("--command", str(start)))
         assert "Error in sourced command file" not in text, text
         return text
 

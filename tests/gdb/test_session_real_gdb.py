@@ -138,7 +138,7 @@ def test_dprintfs_of_a_guest_that_still_runs_can_be_read(guest: Guest) -> None:
     with GdbSession.run(guest("cpubound")) as session:
         session.dprintf("*check_eq", "check %s\n", "(char *) $rdi")
         session.continue_to_output("ok   crc32 by table")
-        assert session.last_stop is not None and session.last_stop.output.startswith("check crc32 by table\n")
+        assert session.last_stop is not None and "check crc32 by table\n" in session.last_stop.output
         session.resume()
         seen = ""
         deadline = monotonic() + 30

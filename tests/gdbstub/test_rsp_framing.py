@@ -18,6 +18,7 @@ from gdbstub.framing import (
     Packet,
     PacketReader,
     TooLong,
+    checksum,
     decode_runs,
     encode_runs,
     escape,
@@ -63,6 +64,38 @@ def test_an_escaped_body_has_no_special_byte_left(payload: bytes) -> None:
     assert unescape(body) == payload
 
 
+@given(st.lists(st.sampled_from([b"}", b"]", b"\x03", b"a"])).map(b"".join))
+@example(b"}}}")
+def test_any_byte_may_come_escaped(body: bytes) -> None:
+    """Byte by byte: what a pair says, whichever it is."""
+    plain = bytearray()
+    left = bytearray(body)
+    while left:
+        byte = left.pop(0)
+        if byte == ord("}"):
+            if not left:
+                with pytest.raises(FramingError):
+                    unescape(body)
+                return
+            byte = left.pop(0) ^ 0x20
+        plain.append(byte)
+    assert unescape(body) == bytes(plain)
+
+
+@given(st.sampled_from([b"$g#67", b"$m0,1#fa", b"$g#68", b"$}]#da", b"+$g#67", b"$g#67$g#67"]), st.integers(0, 12))
+def test_a_packet_that_comes_whole_is_read_as_one_that_comes_in_pieces(data: bytes, place: int) -> None:
+    halves = PacketReader()
+    assert PacketReader().feed(data) == halves.feed(data[:place]) + halves.feed(data[place:])
+
+
+@pytest.mark.parametrize("byte", [0, ord("0"), ord("x")])
+@pytest.mark.parametrize("rest", [0, 1000, 60000])
+def test_long_runs_in_long_replies_are_shortened(byte: int, rest: int) -> None:
+    body = bytes((byte,)) * 30_000 + bytes(range(48, 58)) * (rest // 10)
+    assert len(encode_runs(body)) < rest + 1500
+    assert decode_runs(encode_runs(body)) == body
+
+
 @given(RUNS)
 def test_run_lengths_are_printable_and_never_look_like_framing(payload: bytes) -> None:
     encoded = encode_runs(escape(payload))
@@ -95,6 +128,13 @@ def test_a_packet_after_any_noise_is_read_once_the_noise_is_over(noise: bytes) -
     # A packet that the noise left open swallows one packet at most.
     events = [*reader.feed(frame(b"?")), *reader.feed(frame(b"?"))]
     assert Packet(b"?") in events
+
+
+@pytest.mark.parametrize("length", [0, 1, 255, 256, 257, 511, 512, 513, 5000])
+@pytest.mark.parametrize("byte", [0x00, 0x30, 0x7F, 0x80, 0xFF])
+def test_a_checksum_is_the_sum_of_all_bytes(byte: int, length: int) -> None:
+    body = bytes((byte,)) * length + b"\x01"
+    assert checksum(body) == sum(body) & 0xFF
 
 
 def test_a_wrong_checksum_is_corrupt() -> None:

@@ -189,3 +189,32 @@ def test_a_resume_that_cannot_be_is_an_error_and_nothing_runs(client: Client, ma
 def test_a_refused_resume_leaves_the_target_standing(client: Client, machine: Machine) -> None:
     client.stub.feed(frame(b"vCont;t"))
     assert client.stub.state is State.IDLE
+
+
+class Jumping(Machine):
+    """It can be resumed at an address."""
+
+    def set_program_counter(self, thread: ThreadId, address: int) -> None:
+        self.cpus[thread].values[RIP] = address
+
+
+@pytest.mark.parametrize("packet", [f"c{NOP:x}", f"C05;{NOP:x}", f"s{NOP:x}", f"S05;{NOP:x}"])
+def test_a_resume_may_say_where(packet: str) -> None:
+    machine = Jumping()
+    assert Client(machine).ask_all(packet) == []
+    assert machine.cpus[ONE].values[RIP] == NOP
+
+
+@pytest.mark.parametrize("packet", ["cx", "C100;0", "C05;x", "sz", "c" + "1" * 17])
+def test_a_resume_at_what_is_no_address_is_an_error(packet: str) -> None:
+    machine = Jumping()
+    assert Client(machine).ask(packet).startswith(b"E.")
+    assert machine.cpus[ONE].values[RIP] == BASE
+
+
+def test_the_address_is_for_the_thread_of_hc() -> None:
+    machine = Jumping(cpus=2)
+    client = Client(machine)
+    client.ask("Hc2")
+    client.ask_all(f"s{NOP:x}")
+    assert [cpu.values[RIP] for cpu in machine.cpus.values()] == [BASE, NOP]

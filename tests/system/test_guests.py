@@ -10,7 +10,7 @@ import pytest
 from dbgvmm import Machine, MachineConfig
 from dbgvmm.debug.stops import Stop, StopKind
 
-GUESTS = ("selftest", "exceptions", "smc", "pagetables", "cpubound-small")
+GUESTS = ("selftest", "exceptions", "smc", "pagetables", "cpubound-small", "modes")
 PASSED = 1
 """isa-debug-exit turns the guest's 0 into this."""
 
