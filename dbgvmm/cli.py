@@ -135,9 +135,10 @@ def boot(options: argparse.Namespace) -> Machine:
 
 
 def find_symbols(given: Path | None, kernel: Path, machine: Machine) -> SymbolTable:
-    """The symbols of the file given, else of the kernel's own, else of a KERNEL.elf64 beside a KERNEL.elf.
+    """The symbols of the file given, else of a KERNEL.elf64 beside a KERNEL.elf, else of the kernel's own.
 
-    The last is how 64-bit kernels are kept for Multiboot loaders, which want ELF32. Raises Refused for the file given.
+    A KERNEL.elf64 is how 64-bit kernels are kept for Multiboot loaders, which want ELF32: its addresses are not cut to 32
+    bits. Raises Refused for the file given.
     """
     if given is not None:
         try:
@@ -146,7 +147,7 @@ def find_symbols(given: Path | None, kernel: Path, machine: Machine) -> SymbolTa
             raise Refused(str(error), ExitStatus.UNUSABLE_FILE) from error
     own = machine.boot_state.symbols_file if machine.boot_state is not None else None
     twin = kernel.with_suffix(".elf64")
-    for path in (own, twin if kernel.suffix == ".elf" and twin.is_file() else None):
+    for path in (twin if kernel.suffix == ".elf" and twin.is_file() else None, own):
         if path is not None:
             try:
                 return load_symbols(path)

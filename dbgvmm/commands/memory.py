@@ -43,8 +43,11 @@ class MemoryUnits:
     letter: str
     values: tuple[int, ...]
     names: tuple[str, ...]
+    as_qemu: bool = False
 
     def __str__(self) -> str:
+        if self.as_qemu and self.letter == "x":
+            return self._as_qemu()
         per_line = (
             1 if self.letter == "a" else 16 // self.size if self.letter not in "dut" else 16 // self.size // 2 or 1
         )
@@ -56,6 +59,15 @@ class MemoryUnits:
             for at in range(0, len(texts), per_line)
         ]
         return columns(rows, right=range(1, per_line + 1) if self.letter != "a" else ())
+
+    def _as_qemu(self) -> str:
+        """Behind an address of sixteen digits, as scripts that read QEMU's monitor want it."""
+        texts = [_shown(value, self.size, self.letter) for value in self.values]
+        per_line = 8 if self.size == 1 else 16 // self.size
+        return "\n".join(
+            f"{self.address + at * self.size & MASK64:016x}: {' '.join(texts[at : at + per_line])}"
+            for at in range(0, len(texts), per_line)
+        )
 
 
 @dataclass(frozen=True)
@@ -207,7 +219,7 @@ def _examine(session: Session, fmt: Format, address: int | None, read: Reader) -
     values = tuple(int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size))
     session.examined_to = start + len(data) & MASK64
     names = tuple(session.name(value) for value in values) if letter == "a" else ()
-    return MemoryUnits(start, size, letter, values, names)
+    return MemoryUnits(start, size, letter, values, names, session.as_qemu)
 
 
 def _strings(session: Session, start: int, repeat: int, read: Reader) -> MemoryStrings:

@@ -44,7 +44,7 @@ def report_stop(session: Session, stop: Stop) -> StopReport:
     return StopReport(stop, rip, session.name(rip), machine.count, lines[0] if lines else None, number)
 
 
-@command("continue", aliases=("c", "run", "r"), resumes=True)
+@command("continue", aliases=("c", "cont", "run", "r"), resumes=True)
 def continue_(session: Session) -> StopReport:
     """Run the guest until something stops it: a breakpoint, Ctrl-C, its end."""
     return report_stop(session, session.run())
@@ -104,7 +104,7 @@ def _run_to(session: Session, address: int) -> Stop:
         breakpoints.remove(address)
 
 
-@command("restart")
+@command("restart", aliases=("system_reset",))
 def restart(session: Session) -> str:
     """Power-cycle the machine: RAM cleared, the same kernel loaded again.
 

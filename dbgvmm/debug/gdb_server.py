@@ -145,6 +145,7 @@ class GdbServer:
                 self._stub = Stub(self._target)
             case Received(data) if self._stub is not None:
                 self._listener.send(self._stub.feed(data))
+                self._stopped_machine = False  # a monitor command may have run it, until something came
             case Disconnected() if self._stub is not None:
                 self._stub.close()
 
@@ -200,7 +201,7 @@ class GdbServer:
         raise AssertionError("count() does not end")
 
     def _show(self, text: str) -> None:
-        """Text of a breakpoint's commands, on gdb's console."""
+        """Text of a breakpoint's or monitor's command, on gdb's console."""
         if self._stub is not None:
             self._listener.send(self._stub.console(text))
 

@@ -62,8 +62,8 @@ _ACCESS: Final = {(False, True): Access.WRITE, (True, False): Access.READ, (True
 _GENERIC: Final = {"rip": "pc", "rsp": "sp", "rbp": "fp", "eflags": "flags"}
 """What lldb wants to know of registers."""
 
-MonitorCommand = Callable[[str], str]
-"""Runs one command line and gives its output. Raises TargetError."""
+MonitorCommand = Callable[[str, Callable[[str], None]], str]
+"""Runs one command line. Its output goes to the function as it comes, and the rest is returned. Raises TargetError."""
 
 
 class GdbTarget:
@@ -320,5 +320,5 @@ class GdbTarget:
         """One command of the command table."""
         if self._monitor_command is None:
             raise TargetError("this machine was made without monitor commands")
-        text = self._monitor_command(command)
+        text = self._monitor_command(command, self.show)
         return text if not text or text.endswith("\n") else text + "\n"
