@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 GDB = shutil.which("gdb")
+END = "-- the end --"
 QEMU = shutil.which("qemu-system-x86_64")
 
 
 def _gdb(socket: Path, kernel: Path, commands: tuple[str, ...]) -> str:
     arguments = ["gdb", "-nx", "-q", "-batch", "-ex", "set confirm off", "-ex", "set width 0"]
-    for command in (f"target remote {socket}", *commands, "kill"):
+    for command in (f"target remote {socket}", *commands, f"echo {END}\\n", "kill"):
         arguments += ["-ex", command]
     symbols = kernel.with_suffix(".elf64")
     if symbols.is_file():

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gdb_runs import GDB, QEMU, under_dbgvmm, under_qemu
+from gdb_runs import END, GDB, QEMU, under_dbgvmm, under_qemu
 
 pytestmark = pytest.mark.skipif(GDB is None, reason="gdb is not installed")
 compared = pytest.mark.skipif(QEMU is None, reason="QEMU is not installed")
@@ -22,7 +22,7 @@ NOT_THE_GUEST = re.compile(r"^(?:IDT=.*|CS .*)$|\bRSI=\w+", re.MULTILINE)
 
 def monitor_lines(text: str) -> list[str]:
     """What follows the breakpoint's line of source, up to gdb's end."""
-    return text.partition("Breakpoint 1, ")[2].split("\n", 2)[2].partition("[Inferior 1")[0].splitlines()
+    return text.partition("Breakpoint 1, ")[2].split("\n", 2)[2].partition(END)[0].splitlines()
 
 
 # QEMU itself hangs when the 3,072 pages of `hello` go to gdb.
