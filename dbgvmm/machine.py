@@ -35,6 +35,7 @@ from dbgvmm.cpu.msr import MsrTable, set_firmware_mtrrs
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.catchpoints import Catchpoints
+from dbgvmm.debug.physical_breakpoints import PhysicalBreakpoints
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.watchpoints import Watchpoints
 from dbgvmm.devices.board import Board
@@ -130,6 +131,7 @@ class Machine:
         """What the guest has printed on COM1: at least the newest SERIAL_LOG bytes."""
         self.breakpoints = Breakpoints(self.cache)
         self.watchpoints = Watchpoints(self.dispatcher.watching)
+        self.physical_breakpoints = PhysicalBreakpoints(self.cpu, self.mmu, self.cache, self.breakpoints)
         self.catchpoints = Catchpoints(self.cpu, self.dispatcher, self.callouts, self._on_caught)
         self.service: Callable[[], None] | None = None
         self.idle: Callable[[int], None] | None = None

@@ -38,7 +38,10 @@ def report_stop(session: Session, stop: Stop) -> StopReport:
     """What people want to know of a stop."""
     machine = session.machine
     rip = machine.cpu.rip
-    numbers = [number for number, breakpoint in session.breakpoints.items() if breakpoint.address == rip]
+    physical = machine.physical_breakpoints.at(rip)
+    numbers = [
+        number for number, item in session.breakpoints.items() if item.address == (physical if item.physical else rip)
+    ]
     number = numbers[0] if numbers and stop.kind is StopKind.BREAKPOINT else None
     lines = instructions_at(session, rip, 1)
     return StopReport(stop, rip, session.name(rip), machine.count, lines[0] if lines else None, number)

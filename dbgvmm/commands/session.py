@@ -21,6 +21,7 @@ class NumberedBreakpoint:
     address: int
     condition: Condition | None = None
     note: str = ""
+    physical: bool = False
 
 
 class RunFunction(Protocol):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _STEPS_BETWEEN_POLLS: Final = 256
 _TOLD: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT, StopKind.CATCHPOINT))
 """Stops that a signal alone does not explain: gdb is told in words."""
+_COMMON: Final = frozenset((StopKind.BREAKPOINT, StopKind.WATCHPOINT))
+"""Stops that may be at a monitor command's or a script's breakpoint, of which gdb knows nothing."""
 _STUCK: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT))
 """Stops after which running on is refused; a restart ends them."""
 
@@ -210,5 +212,6 @@ class GdbServer:
         reason = self._target.note_stop(stop)
         stub = self._stub
         if stub is not None:
-            note = stub.console(f"dbgvmm: {stop.text}\n") if stop.kind in _TOLD else b""
+            told = stop.kind in _TOLD or (stop.kind in _COMMON and not self._target.owns(stop))
+            note = stub.console(f"dbgvmm: {stop.text}\n") if told else b""
             self._listener.send(note + stub.report_stop(reason))

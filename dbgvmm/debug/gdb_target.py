@@ -104,10 +104,20 @@ class GdbTarget:
         self.interrupted = False
         return self._reason
 
+    def owns(self, stop: Stop) -> bool:
+        """Whether the breakpoint or watchpoint that stopped the machine is one of the debugger's."""
+        if stop.kind is StopKind.WATCHPOINT:
+            return stop.watch in self._watches
+        address = self._machine.cpu.rip if stop.address is None else stop.address
+        return address in self._software or address in self._hardware
+
     def _as_reason(self, stop: Stop) -> StopReason:
         match stop.kind:
             case StopKind.STEP:
                 return Stepped()
+            case StopKind.BREAKPOINT | StopKind.WATCHPOINT if not self.owns(stop):
+                # gdb goes on at once when it is told of a breakpoint that it does not know.
+                return Signalled(Signal.TRAP)
             case StopKind.BREAKPOINT:
                 address = self._machine.cpu.rip if stop.address is None else stop.address
                 return BreakpointHit(hardware=address in self._hardware and address not in self._software)
