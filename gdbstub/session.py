@@ -55,6 +55,8 @@ class Session:
     in_monitor: bool = False
     thread_suffixes: bool = False
     """Packets may end in `;thread:id;`."""
+    steps_without_timer: bool = False
+    """What `Qqemu.sstep` has been told, which only `qqemu.sstep` reads."""
     list_threads: bool = False
     """Stop replies name all threads."""
     chosen: ThreadId | None = None

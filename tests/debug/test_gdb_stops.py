@@ -1,0 +1,105 @@
+"""Real gdb: stops that gdb has no word for say why, and stepping goes into interrupt handlers only if it is to."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from gdb_runs import GDB, under_dbgvmm
+
+pytestmark = pytest.mark.skipif(GDB is None, reason="gdb is not installed")
+
+Run = Callable[..., str]
+FLUSH = "maintenance flush register-cache"
+
+
+@pytest.fixture
+def gdb(guest: Callable[[str], Path], tmp_path: Path) -> Run:
+    def run(name: str, *commands: str) -> str:
+        return under_dbgvmm(guest(name), tmp_path / "gdb", *commands)
+
+    return run
+
+
+# -- breakpoints of monitor commands
+
+
+def test_a_monitor_commands_breakpoint_stops_gdb(gdb: Run) -> None:
+    text = gdb("hello", "monitor break kmain", "continue", "print $rip")
+    assert "dbgvmm: breakpoint at 0x106000" in text
+    assert "<kmain>" in text.partition("$1 = ")[2]
+
+
+def test_a_monitor_commands_watchpoint_stops_gdb(gdb: Run) -> None:
+    text = gdb("hello", "hbreak kmain", "continue", "delete", "monitor watch rsp-8 8", "continue", "print $rip")
+    assert "dbgvmm: 0x10bff0 was written" in text
+    assert "<kmain+1>" in text.partition("$1 = ")[2]
+
+
+def test_a_breakpoint_of_one_address_space_is_passed_in_others(gdb: Run) -> None:
+    text = gdb("hello", "monitor break kmain --cr3 0x102000", "continue", "print $rip")
+    assert "<kmain>" in text.partition("$1 = ")[2]
+    text = gdb("hello", "monitor break kmain --cr3 0x103000", "continue", "print $rip")
+    assert "dbgvmm: breakpoint" not in text and "<halt_forever+2>" in text.partition("$1 = ")[2]
+
+
+def test_a_physical_breakpoint_stops_at_the_linear_address_that_is_executed(gdb: Run) -> None:
+    text = gdb("selftest", "print (long) &kmain - 0xffffffff80000000")
+    physical = re.search(r"\$1 = (\d+)", text)
+    assert physical is not None
+    text = gdb("selftest", f"monitor break --phys {physical[1]}", "continue", "print $rip")
+    assert "<kmain>" in text.partition("$1 = ")[2]
+
+
+def test_physical_watchpoints_see_every_linear_address(gdb: Run) -> None:
+    text = gdb("hello", "hbreak kmain", "continue", "delete", "monitor watch --phys 0x10bff0 8", "continue", "print $rip")
+    assert "<kmain+1>" in text.partition("$1 = ")[2]
+
+
+def test_memory_is_physical_when_qemus_packet_says_so(gdb: Run) -> None:
+    text = gdb(
+        "selftest", "hbreak verdict", "continue", "maintenance packet Qqemu.PhyMemMode:1", "x/xw 0x100000",
+        "maintenance packet qqemu.PhyMemMode", "maintenance packet Qqemu.PhyMemMode:0", "x/xw 0x100000",
+    )  # fmt: skip
+    assert "0x1badb002" in text
+    assert 'received: "1"' in text
+    assert "Cannot access memory at address 0x100000" in text
+
+
+# -- stepping with the timer on
+
+
+@pytest.fixture
+def first_interrupt(gdb: Run) -> int:
+    """After how many instructions the first interrupt comes."""
+    text = gdb("selftest", "hbreak spin_in_ring_0", "continue", "monitor catch interrupt", "continue", "monitor info time")
+    assert "dbgvmm: caught interrupt 20h" in text
+    found = re.search(r"instructions +([\d,]+)", text.partition("caught interrupt")[2])
+    assert found is not None, text
+    return int(found[1].replace(",", ""))
+
+
+def step_at(gdb: Run, moment: int, flags: str) -> str:
+    return gdb(
+        "selftest", f"monitor until #{moment}", FLUSH, f"maintenance packet Qqemu.sstep={flags}", "stepi", "print $rip",
+        "maintenance packet qqemu.sstep", "hbreak trap_dispatch", "continue", "print $rip",
+    )  # fmt: skip
+
+
+def test_a_step_goes_into_the_handler_of_a_due_interrupt(gdb: Run, first_interrupt: int) -> None:
+    text = step_at(gdb, first_interrupt, "1")
+    assert "<isr_stubs" in text.partition("$1 = ")[2].split("\n")[0]
+
+
+@pytest.mark.parametrize("flags", ["3", "0x7"])
+def test_or_stays_outside_and_the_interrupt_comes_later(gdb: Run, first_interrupt: int, flags: str) -> None:
+    text = step_at(gdb, first_interrupt, flags)
+    assert "<spin_in_ring_0" in text.partition("$1 = ")[2].split("\n")[0]
+    assert f'received: "0x{int(flags, 16):x}"' in text
+    assert "<trap_dispatch" in text.partition("$2 = ")[2]
