@@ -257,7 +257,10 @@ class Machine:
             else:
                 self._stop(Stop(StopKind.STEP, "stepped"))
         except TripleFault as fault:
-            self._pending_stop = Stop(StopKind.TRIPLE_FAULT, str(fault))
+            if self.catchpoints.triple_fault(fault):
+                self._pending_stop = Stop(StopKind.CATCHPOINT, f"caught a {fault}")
+            else:
+                self._pending_stop = Stop(StopKind.TRIPLE_FAULT, str(fault))
         except UnsupportedState as fault:
             self._pending_stop = Stop(StopKind.UNSUPPORTED, str(fault))
         finally:

@@ -72,6 +72,34 @@ def test_memory_is_physical_when_qemus_packet_says_so(gdb: Run) -> None:
     assert "Cannot access memory at address 0x100000" in text
 
 
+# -- catching
+
+
+@pytest.mark.parametrize(
+    ("name", "catch", "why"),
+    [
+        ("exceptions", "exception #DE", "dbgvmm: caught #DE at 0x"),
+        ("selftest", "interrupt", "dbgvmm: caught interrupt 20h"),
+        ("hello", "cr3", "dbgvmm: caught CR3 0x0 -> 0x102000"),
+        ("hello", "port 0x3f8 write", "dbgvmm: caught port 0x3f8 written, 1 byte, value 0x"),
+        ("hello", "msr 0xc0000080 write", "dbgvmm: caught MSR 0xc0000080 written, value 0x1"),
+        ("hello", "mode", "dbgvmm: caught the change of mode from protected32 to compat32"),
+        ("triplefault", "triple-fault", "dbgvmm: caught a triple fault: #UD, then #GP"),
+    ],
+)
+def test_a_caught_event_says_why(gdb: Run, name: str, catch: str, why: str) -> None:
+    text = gdb(name, f"monitor catch {catch}", "continue", "print $_siginfo", "print $rip")
+    assert why in text
+    assert "SIGTRAP" in text.partition(why)[2]
+
+
+def test_after_a_caught_triple_fault_gdb_can_mend_and_go_on(gdb: Run) -> None:
+    text = gdb("triplefault", "monitor catch triple-fault", "continue", "x/i $rip", "set $rip = $rip + 2", "continue")
+    assert "ud2" in text.partition("caught a triple fault")[2]
+    assert "halted with interrupts off" in text
+    assert "SIGSEGV" not in text
+
+
 # -- stepping with the timer on
 
 
