@@ -140,9 +140,9 @@ def watch(
         raise CommandError("--phys and --cr3 exclude each other: physical memory is the same in every address space")
     try:
         wanted = Watch(address, length, reads=kind != "write", writes=kind != "read", physical=phys, cr3=cr3)
+        session.machine.watchpoints.add(wanted)
     except ValueError as error:
         raise CommandError(str(error)) from error
-    session.machine.watchpoints.add(wanted)
     number = session.next_breakpoint
     session.next_breakpoint += 1
     session.watchpoints[number] = wanted

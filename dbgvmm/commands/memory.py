@@ -20,10 +20,11 @@ from dbgvmm.mmu.linear import NotMapped
 from dbgvmm.mmu.walk import WalkLevel
 
 _SIZES: Final = {"b": 1, "h": 2, "w": 4, "g": 8}
-_FORMAT: Final = re.compile(r"(\d*)([a-z]*)")
+_FORMAT: Final = re.compile(r"([0-9]{0,9})([a-z]*)")
 _LETTERS: Final = frozenset("xduotacsi")
 _LONGEST_STRING: Final = 4096
 _MOST_BYTES: Final = 1 << 20
+_MOST_LINES: Final = 10_000
 _PEEKED: Final = Count(64)
 _ENTRY_BITS: Final = (
     (PTE.P, "P"), (PTE.W, "W"), (PTE.U, "U"), (PTE.PWT, "PWT"), (PTE.PCD, "PCD"), (PTE.A, "A"), (PTE.D, "D"),
@@ -203,6 +204,8 @@ def _examine(session: Session, fmt: Format, address: int | None, read: Reader) -
     repeat, letter, size_letter = _parse_format(fmt, session.examined_format)
     start = session.examined_to if address is None else address
     session.examined_format = letter, size_letter
+    if letter in "is" and repeat > _MOST_LINES:
+        raise CommandError(f"{repeat} are more than {_MOST_LINES}: ask for less")
     if letter == "i":
         lines = instructions_at(session, start, repeat)
         if not lines:
@@ -224,7 +227,7 @@ def _examine(session: Session, fmt: Format, address: int | None, read: Reader) -
 
 def _strings(session: Session, start: int, repeat: int, read: Reader) -> MemoryStrings:
     found: list[tuple[int, bytes]] = []
-    for _ in range(min(repeat, _MOST_BYTES)):
+    for _ in range(repeat):
         text = b""
         while b"\0" not in text and len(text) < _LONGEST_STRING:
             at = start + len(text) & MASK64

@@ -129,10 +129,12 @@ class GdbServer:
 
     def _take_events(self, timeout: float | None) -> None:
         early, self._early = self._early, []
-        for event in early or self._listener.poll(timeout):
+        events = early or self._listener.poll(timeout)
+        for number, event in enumerate(events):
             self._take(event)
             if self._has_let_go():
-                self._leave()
+                # A connection that has ended already makes room: then the listener's may be the next debugger's.
+                self._leave(hang_up=not any(isinstance(later, Disconnected) for later in events[number:]))
 
     def _has_let_go(self) -> bool:
         return self._stub is not None and self._stub.state is State.DISCONNECTED
@@ -151,14 +153,15 @@ class GdbServer:
             case Disconnected() if self._stub is not None:
                 self._stub.close()
 
-    def _leave(self) -> None:
+    def _leave(self, *, hang_up: bool = True) -> None:
         """The debugger is gone: nothing of it may stay."""
         if self._stub is not None:
             self._stub = None
             self._say("gdb has let go")
             self._target.drop_breakpoints()
             self.killed = self.killed or self._target.killed
-            self._listener.disconnect()
+            if hang_up:
+                self._listener.disconnect()
 
     # -- running for it
 

@@ -270,8 +270,11 @@ class GdbTarget:
         """Of any length and number."""
         watch = self._watch(address, length, access)
         if watch not in self._watches:
+            try:
+                self._machine.watchpoints.add(watch)
+            except ValueError as error:
+                raise TargetError(str(error)) from error
             self._watches.add(watch)
-            self._machine.watchpoints.add(watch)
 
     def remove_watchpoint(self, address: int, length: int, access: Access) -> None:
         """Take it away."""
