@@ -15,7 +15,7 @@ from dbgvmm.debug.breakpoints import Condition
 from dbgvmm.debug.gdb_description import GDB_REGISTERS, IN_G_PACKET, target_description
 from dbgvmm.debug.gdb_files import MachineFiles
 from dbgvmm.debug.gdb_registers import GeneralRegisters
-from dbgvmm.debug.regions import region_at
+from dbgvmm.debug.regions import MEMORY_MAP, region_at
 from dbgvmm.debug.register_row import RegisterError
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.watchpoints import Watch
@@ -32,6 +32,7 @@ from gdbstub import (
     Host,
     Interrupted,
     MemoryFault,
+    MemoryRegion,
     Region,
     Signal,
     Signalled,
@@ -154,6 +155,10 @@ class GdbTarget:
     def memory_region(self, address: int) -> Region:
         """Of the current address space."""
         return region_at(self._machine, address)
+
+    def memory_map(self) -> Sequence[MemoryRegion]:
+        """All 64 bits (see regions.py)."""
+        return MEMORY_MAP
 
     def register_name(self, number: int) -> tuple[str, str, str]:
         """Groups as the target description has them."""

@@ -100,6 +100,24 @@ def test_after_a_caught_triple_fault_gdb_can_mend_and_go_on(gdb: Run) -> None:
     assert "SIGSEGV" not in text
 
 
+# -- the map of memory
+
+
+def test_the_memory_map_hides_nothing_and_leaves_breakpoints_as_they_are(gdb: Run) -> None:
+    text = gdb(
+        "selftest", "info mem", "break *0xffffffff80107e90", "delete", "hbreak kmain", "continue", "info mem", "break print",
+        "continue", "info breakpoints", "x/xw 0x100000", "x/xb 0xffffffff80100000", "x/xg 0xfffffffffffffff8",
+        "set var *(char *) 0xffffffff8011f000 = 7", "x/xb 0xffffffff8011f000", "x/xb 0x900000000000",
+    )  # fmt: skip
+    assert text.count("0x0000000000000000 0x8000000000000000 rw nocache") == 2, text
+    assert "Breakpoint 3, print" in text
+    assert "breakpoint     keep y   0xffffffff8010" in text.partition("Breakpoint 3, print")[2]
+    assert "0x100000:\t0x1badb002" in text
+    assert "0xffffffff8011f000:\t0x07" in text
+    assert "Cannot access memory at address 0xfffffffffffffff8" in text
+    assert "Cannot access memory at address 0x900000000000" in text
+
+
 # -- stepping with the timer on
 
 
