@@ -51,6 +51,10 @@ class Session:
         self.examined_to = 0
         self._run: RunFunction = run or machine.run
 
+    def run_with(self, run: RunFunction) -> None:
+        """Run the machine so from now on."""
+        self._run = run
+
     def run(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
         """Run the machine until it stops. Raises CommandError when the guest has ended."""
         last = self.machine.last_stop

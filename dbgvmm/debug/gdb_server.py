@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 _STEPS_BETWEEN_POLLS: Final = 256
 _TOLD: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT, StopKind.CATCHPOINT))
 """Stops that a signal alone does not explain: gdb is told in words."""
+_REASONS: Final = {
+    Connected: "a debugger connects",
+    Received: "interrupted by the debugger",
+    Disconnected: "the debugger let go",
+}
 _COMMON: Final = frozenset((StopKind.BREAKPOINT, StopKind.WATCHPOINT))
 """Stops that may be at a monitor command's or a script's breakpoint, of which gdb knows nothing."""
 _STUCK: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT))
@@ -99,7 +104,7 @@ class GdbServer:
             else:
                 # Everything else changes breakpoints or looks at the state, which is exact only when it stands still.
                 self._early.append(event)
-                self._stop_machine("a debugger connects" if isinstance(event, Connected) else "the debugger let go")
+                self._stop_machine(_REASONS[type(event)])
 
     def _stop_machine(self, text: str) -> None:
         self._stopped_machine = True

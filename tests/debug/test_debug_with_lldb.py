@@ -96,10 +96,12 @@ def test_lldb_interrupts_a_running_guest(guest: Callable[[str], Path]) -> None:
 
         type_and_wait(f"gdb-remote {port}", "stop reason")
         type_and_wait("process continue", "resuming", "Resuming")
-        text = type_and_wait("process interrupt", "stop reason")
+        text = type_and_wait("process interrupt", "stop reason", "not running")
+        while "not running" in text:  # lldb says "resuming" before it has told the stub
+            text = type_and_wait("process interrupt", "stop reason", "not running")
         assert "signal SIGINT" in text
         type_and_wait("register read rip", "rip = 0x")
-        text = type_and_wait("thread step-inst", "instruction step into")
+        type_and_wait("thread step-inst", "instruction step into")
         type_and_wait("process kill", "exited with")
     finally:
         if lldb is not None:

@@ -231,6 +231,23 @@ def test_monitor_runs_commands_and_explains_mistakes(debug: Callable[[str], Debu
     debug("hello").run(script)
 
 
+def test_what_comes_while_a_monitor_command_runs_the_guest_stops_it_and_is_served(debug: Callable[[str], Debugged]) -> None:
+    def script(session: RspSession) -> None:
+        session.send(b"qRcmd," + b"continue".hex().encode())
+        said = session.receive()
+        assert said.startswith(b"O") and b"cpubound" in bytes.fromhex(said[1:].decode()), "before the command has ended"
+        session.send(b"p10")
+        while (reply := session.receive()).startswith(b"O"):
+            pass
+        assert b"interrupted by the debugger, after" in bytes.fromhex(reply.decode())
+        rip = session.receive()
+        assert len(rip) == 16
+        assert session.ask(b"p10") == rip
+        session.send(b"k")
+
+    debug("cpubound").run(script)
+
+
 def test_memory_is_read_up_to_the_end_of_what_is_mapped(booted: BootedMachine) -> None:
     machine = booted("hello")
     target = GdbTarget(machine)
