@@ -32,6 +32,7 @@ _REASONS: Final = {
     Received: "interrupted by the debugger",
     Disconnected: "the debugger let go",
 }
+_ACKNOWLEDGEMENTS: Final = b"+-"
 _COMMON: Final = frozenset((StopKind.BREAKPOINT, StopKind.WATCHPOINT))
 """Stops that may be at a monitor command's or a script's breakpoint, of which gdb knows nothing."""
 _STUCK: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT))
@@ -101,6 +102,8 @@ class GdbServer:
                 self._listener.send(stub.feed(event.data))
                 if self._has_let_go():
                     self._stop_machine("the debugger let go")
+            elif isinstance(event, Received) and not event.data.strip(_ACKNOWLEDGEMENTS):
+                pass  # gdb has lost patience with a monitor command that runs the machine, and waits again
             else:
                 # Everything else changes breakpoints or looks at the state, which is exact only when it stands still.
                 self._early.append(event)

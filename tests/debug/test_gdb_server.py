@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -236,6 +237,10 @@ def test_what_comes_while_a_monitor_command_runs_the_guest_stops_it_and_is_serve
         session.send(b"qRcmd," + b"continue".hex().encode())
         said = session.receive()
         assert said.startswith(b"O") and b"cpubound" in bytes.fromhex(said[1:].decode()), "before the command has ended"
+        count = debugged.machine.count
+        session.send_raw(b"-")  # gdb does so every two seconds
+        while debugged.machine.count < count + 3_000_000:
+            time.sleep(0.01)
         session.send(b"p10")
         while (reply := session.receive()).startswith(b"O"):
             pass
@@ -245,7 +250,8 @@ def test_what_comes_while_a_monitor_command_runs_the_guest_stops_it_and_is_serve
         assert session.ask(b"p10") == rip
         session.send(b"k")
 
-    debug("cpubound").run(script)
+    debugged = debug("cpubound")
+    debugged.run(script)
 
 
 def test_memory_is_read_up_to_the_end_of_what_is_mapped(booted: BootedMachine) -> None:
