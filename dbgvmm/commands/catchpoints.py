@@ -74,7 +74,7 @@ def catch_interrupt(session: Session, vector: str | None = None) -> CatchpointLi
 
 @command("catch triple-fault")
 def catch_triple_fault(session: Session) -> CatchpointLine:
-    """Stop in front of an instruction whose exception, #DF and all, cannot be delivered, and tell the chain of faults.
+    """Stop in front of an instruction whose exception cannot be delivered, nor #DF, and tell the faults.
 
     Without this the guest ends there (its state can be seen, but it cannot go on). With it, what is wrong can be mended
     (registers, the IDT, page tables) and the instruction tried again.

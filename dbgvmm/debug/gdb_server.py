@@ -180,8 +180,7 @@ class GdbServer:
         last = self._machine.last_stop
         if last is not None and last.kind in _STUCK:
             return last
-        if self._target.interrupted:
-            return Stop(StopKind.INTERRUPT, "interrupted by the debugger")
+        # An interrupt that came with the packet has asked the machine to stop: it stops before its first instruction.
         match self._target.action:
             case Step():
                 return self._step(run)

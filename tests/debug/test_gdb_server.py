@@ -127,6 +127,18 @@ def test_control_c_interrupts_also_when_it_comes_with_the_continue(debug: Callab
     assert (stop.kind, stop.text) == (StopKind.QUIT, "killed by the debugger")
 
 
+def test_an_interrupt_stops_once(debug: Callable[[str], Debugged]) -> None:
+    def script(session: RspSession) -> None:
+        session.send_raw(b"$c#63\x03")
+        assert session.receive().startswith(b"T02")
+        rip = session.ask(b"p10")
+        assert session.ask(b"s").startswith(b"T05")
+        assert session.ask(b"p10") != rip
+        session.send(b"k")
+
+    debug("cpubound").run(script)
+
+
 def test_breakpoints_stop_in_front_of_the_instruction_and_go_with_the_debugger(
     debug: Callable[[str], Debugged], hello: Session
 ) -> None:
