@@ -35,7 +35,9 @@ _REASONS: Final = {
 _ACKNOWLEDGEMENTS: Final = b"+-"
 _COMMON: Final = frozenset((StopKind.BREAKPOINT, StopKind.WATCHPOINT))
 """Stops that may be at a monitor command's or a script's breakpoint, of which gdb knows nothing."""
-_STUCK: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT))
+_STUCK: Final = frozenset(
+    (StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT, StopKind.EXIT, StopKind.POWER_OFF, StopKind.RESET)
+)
 """Stops after which running on is refused; a restart ends them."""
 
 

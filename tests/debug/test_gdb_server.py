@@ -266,6 +266,22 @@ def test_what_comes_while_a_monitor_command_runs_the_guest_stops_it_and_is_serve
     debugged.run(script)
 
 
+def test_a_guest_that_a_monitor_command_has_run_to_its_end_does_not_go_on(debug: Callable[[str], Debugged]) -> None:
+    debugged = debug("selftest")
+
+    def script(session: RspSession) -> None:
+        session.send(b"qRcmd," + b"continue".hex().encode())
+        while session.receive().startswith(b"O"):
+            pass
+        count = debugged.machine.count
+        assert session.ask(b"s") == b"W01"
+        assert debugged.machine.count == count
+
+    stop = debugged.run(script)
+    assert stop is not None
+    assert (stop.kind, stop.exit_code) == (StopKind.EXIT, 1)
+
+
 def test_memory_is_read_up_to_the_end_of_what_is_mapped(booted: BootedMachine) -> None:
     machine = booted("hello")
     target = GdbTarget(machine)
