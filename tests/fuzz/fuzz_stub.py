@@ -2,9 +2,10 @@
 
     python tests/fuzz/fuzz_stub.py TARGET SECONDS      TARGET: example (tests/gdbstub's machine) or machine (a real one)
 
-An input is either a stream of bytes as it is, or lines that are sent as packets with the right checksum, since hardly any
-stream has one. Whatever comes out of `Stub.feed` as an exception is a bug, and so is a packet that takes seconds. libFuzzer
-writes the input that did it to a file named crash-* or timeout-*; give it as a third argument to see it again.
+An input is a stream of bytes as it is, or lines that are sent as packets with the right checksum, since hardly any stream
+has one, or lines that are sent as `monitor` commands; its first byte says which. Whatever comes out of `Stub.feed` as an
+exception is a bug, and so is a packet that takes seconds. libFuzzer writes the input that did it to a file named crash-* or
+timeout-*; give it as a third argument to see it again.
 """
 
 from __future__ import annotations
@@ -21,29 +22,33 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS / "fuzz"), str(TESTS / "gdbstub")]
 
 with atheris.instrument_imports(include=["gdbstub", "dbgvmm.debug", "dbgvmm.commands"]):
-    from packet_samples import all_samples
+    from packet_samples import SAMPLES, all_samples
     from rsp_machine import Machine as ExampleMachine
 
     from dbgvmm import Machine, MachineConfig
     from dbgvmm.commands import Session, command_table
     from dbgvmm.commands.monitor import Monitor
     from dbgvmm.debug.gdb_target import GdbTarget
+    from dbgvmm.debug.stops import Stop
     from gdbstub import State, Stub
     from gdbstub.framing import frame
 
 _HELLO = TESTS.parent / "guests" / "build" / "hello.elf"
 _INPUTS_PER_MACHINE = 64
 _STEPS = 40
-_RAW, _PACKETS = b"\x01", b"\x00"
+_PACKETS, _RAW, _COMMANDS = b"\x00", b"\x01", b"\x02"
 
 Play = Callable[[bytes], None]
 
 
 def stream_of(data: bytes) -> bytes:
     """What an input sends."""
-    if data[:1] and data[0] & 1:
+    kind, lines = data[:1], data[1:].split(b"\n")
+    if kind == _RAW:
         return data[1:]
-    return b"".join(frame(line, runs=False) for line in data[1:].split(b"\n"))
+    if kind == _COMMANDS:
+        lines = [b"qRcmd," + line.hex().encode() for line in lines]
+    return b"".join(frame(line, runs=False) for line in lines)
 
 
 def void(_sent: bytes) -> None:
@@ -86,6 +91,12 @@ class RealMachine:
             self._machine = self._booted()
         machine = self._machine
         session = Session(machine)
+
+        def run_a_little(*, steps: int | None = None, max_count: int | None = None) -> Stop:
+            """A guest that commands have changed may never stop by itself."""
+            return machine.run(steps=_STEPS if steps is None else min(steps, _STEPS), max_count=max_count)
+
+        session.run_with(run_a_little)
         target = GdbTarget(machine, Monitor(session, command_table()))
         target.note_stop(machine.last_stop)
         stub = Stub(target)
@@ -113,6 +124,9 @@ def main() -> None:
             (Path(directory) / f"packet-{number}").write_bytes(_PACKETS + sample)
             (Path(directory) / f"raw-{number}").write_bytes(_RAW + frame(sample, runs=False))
         (Path(directory) / "all").write_bytes(_PACKETS + b"\n".join(samples))
+        commands = [bytes.fromhex(sample.partition(b",")[2].decode()) for sample in SAMPLES["qRcmd"]]
+        for number, command in enumerate(commands):
+            (Path(directory) / f"command-{number}").write_bytes(_COMMANDS + command)
         options = [f"-max_total_time={seconds}", "-max_len=6000", "-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1"]
         atheris.Setup([sys.argv[0], *options, directory], play)
         atheris.Fuzz()
