@@ -4,6 +4,7 @@
 #   make demo    a small guest under gdb, to see what this is
 #   make test    everything that has to hold: style, types, tests (under 15 minutes)
 #   make lint    style and types only
+#   make fuzz    bytes that no debugger sends, to the gdb stub, for FUZZ_SECONDS (60)
 #   make bench   the figures of bench/README.md on this machine
 #   make docs    the reference pages that are generated from the code
 #   make clean   remove what was built; .venv and the downloaded Linux stay (`make distclean` removes them too)
@@ -15,6 +16,7 @@ export DBGVMM_LINUX ?= $(CURDIR)/build/linux
 # Test processes. More than 2 do not pay: the longest test is one guest.
 JOBS   ?= 2
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 
 BIN = $(VENV)/bin
 RUN_PACKAGES  = python3-venv make gcc libc6-dev binutils gdb
@@ -41,6 +43,13 @@ check-lint:
 	$(BIN)/mypy
 	$(BIN)/mypy bench/*.py
 	$(BIN)/mypy examples/*.py
+
+# Half of the time for the stub alone, half for a machine behind it. What they find stays in build/fuzz.
+fuzz: run-packages $(VENV)/.fuzz guests
+	@mkdir -p build/fuzz
+	@cd build/fuzz && for target in example machine; do \
+	    $(abspath $(BIN))/python $(CURDIR)/tests/fuzz/fuzz_stub.py $$target $$(( ($(FUZZ_SECONDS) + 1) / 2 )); \
+	done
 
 bench: test-packages $(BIN)/dbgvmm guests linux
 	@$(BIN)/python bench/cpubound.py
@@ -72,6 +81,10 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(BIN)/dbgvmm
 
+$(VENV)/.fuzz: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	@touch $@ $(BIN)/dbgvmm
+
 guests: run-packages
 	@$(MAKE) -C guests
 
@@ -86,5 +99,5 @@ clean:
 distclean: clean
 	rm -rf $(VENV) build
 
-.PHONY: demo test lint check-lint bench docs run-packages test-packages guests linux clean distclean
+.PHONY: demo test lint check-lint fuzz bench docs run-packages test-packages guests linux clean distclean
 .NOTPARALLEL:

@@ -68,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as resources:
         serial = open_serial_line(options, keys)
         resources.callback(serial.close)
-        gdb = open_gdb(options.gdb, machine, symbols)
+        gdb_session = Session(machine, symbols)
+        gdb = open_gdb(options.gdb, gdb_session)
         if gdb is not None:
             resources.callback(gdb.close)
         outside = Outside(machine, serial, gdb)
@@ -77,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
             max_count=options.max_insns, restart_on_reset=options.on_reset == "restart",
         )  # fmt: skip
         keys.supervisor = supervisor
+        gdb_session.run_with(supervisor.run)
         supervisor.session.symbols = symbols
         supervisor.repl_wanted = options.repl
         supervisor.make_repl = lambda: make_repl(supervisor)
@@ -135,10 +137,10 @@ def boot(options: argparse.Namespace) -> Machine:
 
 
 def find_symbols(given: Path | None, kernel: Path, machine: Machine) -> SymbolTable:
-    """The symbols of the file given, else of a KERNEL.elf64 beside a KERNEL.elf, else of the kernel itself.
+    """The symbols of the file given, else of a KERNEL.elf64 beside a KERNEL.elf, else of the kernel's own.
 
-    The second is how 64-bit kernels are kept for Multiboot loaders, which want ELF32: there, addresses of the upper half
-    are cut to 32 bits. Raises Refused for the file given.
+    A KERNEL.elf64 is how 64-bit kernels are kept for Multiboot loaders, which want ELF32: its addresses are not cut to 32
+    bits. Raises Refused for the file given.
     """
     if given is not None:
         try:
@@ -190,13 +192,12 @@ def open_serial_line(options: argparse.Namespace, keys: LateKeys) -> SerialBacke
     return serial
 
 
-def open_gdb(address: str | None, machine: Machine, symbols: SymbolTable) -> GdbServer | None:
+def open_gdb(address: str | None, session: Session) -> GdbServer | None:
     """The gdb server, if one is wanted. Raises Refused."""
     if address is None:
         return None
-    monitor = Monitor(Session(machine, symbols), command_table())
     try:
-        return GdbServer(machine, address, monitor, say)
+        return GdbServer(session.machine, address, Monitor(session, command_table()), say)
     except TransportError as error:
         raise Refused(f"--gdb: {error}", ExitStatus.USAGE) from error
 

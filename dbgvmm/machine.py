@@ -35,6 +35,7 @@ from dbgvmm.cpu.msr import MsrTable, set_firmware_mtrrs
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.catchpoints import Catchpoints
+from dbgvmm.debug.physical_breakpoints import PhysicalBreakpoints
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.tracepoints import MachineTracing
 from dbgvmm.debug.watchpoints import Watchpoints
@@ -133,6 +134,7 @@ class Machine:
         """What the guest has printed on COM1: at least the newest SERIAL_LOG bytes."""
         self.breakpoints = Breakpoints(self.cache)
         self.watchpoints = Watchpoints(self.dispatcher.watching)
+        self.physical_breakpoints = PhysicalBreakpoints(self.cpu, self.mmu, self.cache, self.breakpoints)
         self.catchpoints = Catchpoints(self.cpu, self.dispatcher, self.callouts, self._on_caught)
         self.tracing = MachineTracing(self)
         self.service: Callable[[], None] | None = None
@@ -272,7 +274,10 @@ class Machine:
             else:
                 self._stop(Stop(StopKind.STEP, "stepped"))
         except TripleFault as fault:
-            self._pending_stop = Stop(StopKind.TRIPLE_FAULT, str(fault))
+            if self.catchpoints.triple_fault(fault):
+                self._pending_stop = Stop(StopKind.CATCHPOINT, f"caught a {fault}")
+            else:
+                self._pending_stop = Stop(StopKind.TRIPLE_FAULT, str(fault))
         except UnsupportedState as fault:
             self._pending_stop = Stop(StopKind.UNSUPPORTED, str(fault))
         finally:

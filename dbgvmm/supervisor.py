@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Final, Protocol
 
 from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session
+from dbgvmm.commands.output import pieces
 from dbgvmm.debug.gdb_server import GdbServer
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.exit_status import ExitStatus
@@ -187,4 +188,5 @@ class Supervisor:
             except CommandError as error:
                 raise ScriptError(f"{script.name}:{number}: {error}") from error
             if result is not None:
-                print(result, flush=True)
+                for piece in pieces(result):
+                    print(piece, flush=True)

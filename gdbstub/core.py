@@ -156,7 +156,7 @@ class Stub:
                     # Nobody will send it again, and a debugger without an answer would wait for ever.
                     self._fail(RspError(f"damaged packet: {reason}", errno.EIO))
             case Nak():
-                if not self._session.no_ack:
+                if not self._session.no_ack and not self._session.after_monitor:
                     self._out.append(self._last)
             case Interrupt():
                 self._interrupt()
@@ -172,6 +172,7 @@ class Stub:
 
     def _serve(self, payload: bytes) -> None:
         """Find the packet's row, run it, send its reply."""
+        self._session.after_monitor = False
         if self._session.thread_suffixes and payload.endswith(b";"):
             payload = self._take_suffix(payload)
         found = self._table.find(payload)

@@ -56,8 +56,13 @@ class Session:
     no_ack: bool = False
     extended: bool = False
     in_monitor: bool = False
+    after_monitor: bool = False
+    """The last packet was a `monitor` command. gdb, which waits for two seconds at a time, sends `-` meanwhile: those come
+    before the reply and do not ask for it again."""
     thread_suffixes: bool = False
     """Packets may end in `;thread:id;`."""
+    steps_without_timer: bool = False
+    """What `Qqemu.sstep` has been told, which only `qqemu.sstep` reads."""
     list_threads: bool = False
     """Stop replies name all threads."""
     non_stop: bool = False

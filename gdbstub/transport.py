@@ -205,6 +205,9 @@ class Listener:
             # It has gone again between poll and accept.
             return
         if self._client is not None:
+            # Its end may lie behind what has just been received.
+            self._receive(self._client)
+        if self._client is not None:
             client.close()
             return
         client.setblocking(False)

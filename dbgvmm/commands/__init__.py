@@ -21,6 +21,7 @@ from dbgvmm.commands import (
     disassembly,
     inside,
     memory,
+    qemu,
     registers,
     run_control,
     segments,
@@ -34,6 +35,7 @@ from dbgvmm.commands.table import AnyCommand, Command, CommandTable
 
 FAMILIES: Final[tuple[ModuleType, ...]] = (
     run_control, breakpoints, catchpoints, tracepoints, registers, segments, memory, disassembly, inside, time, devices,
+    qemu,
 )  # fmt: skip
 """The modules that hold commands, in the order of the help."""
 

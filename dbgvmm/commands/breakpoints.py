@@ -17,6 +17,7 @@ from dbgvmm.debug.watchpoints import Watch
 _CR3_TABLE = 0x000F_FFFF_FFFF_F000
 _KINDS = {(False, True): "write", (True, False): "read", (True, True): "access"}
 _ONE = Count(1)
+_PHYSICAL = " physical"
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,17 @@ class InAddressSpace:
 
 
 @command("break", aliases=("b", "breakpoint"))
-def break_(session: Session, address: Address | None = None, *, cr3: Address | None = None) -> BreakpointLine:
+def break_(
+    session: Session, address: Address | None = None, *, phys: bool = False, cr3: Address | None = None
+) -> BreakpointLine:
     """Stop in front of the instruction at ADDRESS (the next one).
 
-    In every address space, or only in that whose top-level page table CR3 points to (`--cr3 $cr3`: the current one). The
-    guest's memory is not changed.
+    In every address space, or only in that whose top-level page table CR3 points to (`--cr3 $cr3`: the current one).
+    `--phys`: ADDRESS is guest-physical, at whatever linear address it is executed. The guest's memory is not changed.
     """
     machine = session.machine
+    if phys:
+        return _break_physical(session, address, cr3)
     at = machine.cpu.rip if address is None else address
     condition = None if cr3 is None else InAddressSpace(machine.cpu, cr3)
     note = "" if cr3 is None else f" in the address space of CR3 {cr3:#x}"
@@ -100,6 +105,20 @@ def break_(session: Session, address: Address | None = None, *, cr3: Address | N
     session.next_breakpoint += 1
     session.breakpoints[number] = NumberedBreakpoint(at, condition, note)
     return BreakpointLine(number, at, session.name(at), note)
+
+
+def _break_physical(session: Session, address: Address | None, cr3: Address | None) -> BreakpointLine:
+    if cr3 is not None:
+        raise CommandError("--phys and --cr3 exclude each other: physical memory is the same in every address space")
+    machine = session.machine
+    at = machine.mmu.walk_report(machine.cpu.rip).gpa if address is None else int(address)
+    if at is None or at >= machine.ram.size:
+        raise CommandError(f"{session.name(machine.cpu.rip) if at is None else hex(at)} is not in RAM: nothing runs there")
+    machine.physical_breakpoints.add(at)
+    number = session.next_breakpoint
+    session.next_breakpoint += 1
+    session.breakpoints[number] = NumberedBreakpoint(at, None, _PHYSICAL, physical=True)
+    return BreakpointLine(number, at, f"{at:#x}", _PHYSICAL)
 
 
 @command("watch", aliases=("watchpoint",))
@@ -121,9 +140,9 @@ def watch(
         raise CommandError("--phys and --cr3 exclude each other: physical memory is the same in every address space")
     try:
         wanted = Watch(address, length, reads=kind != "write", writes=kind != "read", physical=phys, cr3=cr3)
+        session.machine.watchpoints.add(wanted)
     except ValueError as error:
         raise CommandError(str(error)) from error
-    session.machine.watchpoints.add(wanted)
     number = session.next_breakpoint
     session.next_breakpoint += 1
     session.watchpoints[number] = wanted
@@ -146,7 +165,10 @@ def delete(session: Session, *number: Count) -> str:
     for one in dict.fromkeys(chosen):
         if one in session.breakpoints:
             breakpoint = session.breakpoints.pop(one)
-            machine.breakpoints.remove(breakpoint.address, breakpoint.condition)
+            if breakpoint.physical:
+                machine.physical_breakpoints.remove(breakpoint.address)
+            else:
+                machine.breakpoints.remove(breakpoint.address, breakpoint.condition)
         elif one in session.watchpoints:
             machine.watchpoints.remove(session.watchpoints.pop(one))
         else:
@@ -163,11 +185,12 @@ def info_breakpoints(session: Session) -> BreakpointList:
     """
     machine = session.machine
     lines = [
-        BreakpointLine(number, item.address, session.name(item.address), item.note)
+        BreakpointLine(number, item.address, f"{item.address:#x}" if item.physical else session.name(item.address), item.note)
         for number, item in session.breakpoints.items()
     ]
-    ours = {item.address for item in session.breakpoints.values()}
-    lines += [BreakpointLine(None, at, session.name(at)) for at in machine.breakpoints if at not in ours]
+    ours = {item.address for item in session.breakpoints.values() if not item.physical}
+    made = machine.physical_breakpoints.made
+    lines += [BreakpointLine(None, at, session.name(at)) for at in machine.breakpoints if at not in ours and not made(at)]
     watched = [_watchpoint_line(session, number, item) for number, item in session.watchpoints.items()]
     known = set(session.watchpoints.values())
     watched += [_watchpoint_line(session, None, item) for item in machine.watchpoints if item not in known]

@@ -1,4 +1,4 @@
-"""Catchpoints: stop at exceptions, interrupts, port and MSR accesses, CR3 loads and changes of mode."""
+"""Catchpoints: stop at exceptions, triple faults, interrupts, port and MSR accesses, CR3 loads and changes of mode."""
 
 from __future__ import annotations
 
@@ -70,6 +70,16 @@ def catch_exception(session: Session, vector: str | None = None) -> CatchpointLi
 def catch_interrupt(session: Session, vector: str | None = None) -> CatchpointLine:
     """Stop at an interrupt of a device (all, or VECTOR), in front of its handler."""
     return _add(session, Catch(Event.INTERRUPT, None if vector is None else _vector(session, vector)))
+
+
+@command("catch triple-fault")
+def catch_triple_fault(session: Session) -> CatchpointLine:
+    """Stop in front of an instruction whose exception cannot be delivered, nor #DF, and tell the faults.
+
+    Without this the guest ends there (its state can be seen, but it cannot go on). With it, what is wrong can be mended
+    (registers, the IDT, page tables) and the instruction tried again.
+    """
+    return _add(session, Catch(Event.TRIPLE_FAULT))
 
 
 @command("catch cr3")

@@ -18,7 +18,11 @@ from dbgvmm.debug.registers import REGISTERS, read_register
 from dbgvmm.debug.system_registers import SYSTEM_ROWS
 from dbgvmm.mmu.linear import NotMapped
 
-_TOKEN: Final = re.compile(r"\s*(?:(0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)(?![\w.])|\$?([A-Za-z_.][\w.@]*)|([-+*()]))")
+_TOKEN: Final = re.compile(
+    r"\s*(?:(0[xX][0-9a-fA-F]+(?:_[0-9a-fA-F]+)*|[0-9]+(?:_[0-9]+)*)(?![\w.])|\$?([A-Za-z_.][\w.@]*)|([-+*()]))"
+)
+_LONGEST_NUMBER: Final = 100
+_DEEPEST: Final = 100
 _ALIASES: Final = {"pc": "rip", "sp": "rsp", "fp": "rbp", "rflags": "eflags"}
 
 
@@ -36,6 +40,7 @@ class _Parser:
         self._session = session
         self._text = text
         self.left = _tokens(text)
+        self._depth = 0
 
     def _take(self) -> str:
         if not self.left:
@@ -51,8 +56,19 @@ class _Parser:
         return value
 
     def term(self) -> int:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise CommandError(f"{self._text[:20]!r}... is nested more than {_DEEPEST} deep: write it more simply")
+        try:
+            return self._term()
+        finally:
+            self._depth -= 1
+
+    def _term(self) -> int:
         token = self._take()
         if token[0].isdigit():
+            if len(token) > _LONGEST_NUMBER:
+                raise CommandError(f"{token[:20]}... has {len(token)} digits, and values here have 64 bits")
             return int(token, 16 if token[:2] in ("0x", "0X") else 10)
         if token == "-":
             return -self.term()

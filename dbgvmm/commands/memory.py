@@ -20,10 +20,11 @@ from dbgvmm.mmu.linear import NotMapped
 from dbgvmm.mmu.walk import WalkLevel
 
 _SIZES: Final = {"b": 1, "h": 2, "w": 4, "g": 8}
-_FORMAT: Final = re.compile(r"(\d*)([a-z]*)")
+_FORMAT: Final = re.compile(r"([0-9]{0,9})([a-z]*)")
 _LETTERS: Final = frozenset("xduotacsi")
 _LONGEST_STRING: Final = 4096
 _MOST_BYTES: Final = 1 << 20
+_MOST_LINES: Final = 10_000
 _PEEKED: Final = Count(64)
 _ENTRY_BITS: Final = (
     (PTE.P, "P"), (PTE.W, "W"), (PTE.U, "U"), (PTE.PWT, "PWT"), (PTE.PCD, "PCD"), (PTE.A, "A"), (PTE.D, "D"),
@@ -43,8 +44,11 @@ class MemoryUnits:
     letter: str
     values: tuple[int, ...]
     names: tuple[str, ...]
+    as_qemu: bool = False
 
     def __str__(self) -> str:
+        if self.as_qemu and self.letter == "x":
+            return self._as_qemu()
         per_line = (
             1 if self.letter == "a" else 16 // self.size if self.letter not in "dut" else 16 // self.size // 2 or 1
         )
@@ -56,6 +60,15 @@ class MemoryUnits:
             for at in range(0, len(texts), per_line)
         ]
         return columns(rows, right=range(1, per_line + 1) if self.letter != "a" else ())
+
+    def _as_qemu(self) -> str:
+        """Behind an address of sixteen digits, as scripts that read QEMU's monitor want it."""
+        texts = [_shown(value, self.size, self.letter) for value in self.values]
+        per_line = 8 if self.size == 1 else 16 // self.size
+        return "\n".join(
+            f"{self.address + at * self.size & MASK64:016x}: {' '.join(texts[at : at + per_line])}"
+            for at in range(0, len(texts), per_line)
+        )
 
 
 @dataclass(frozen=True)
@@ -191,6 +204,8 @@ def _examine(session: Session, fmt: Format, address: int | None, read: Reader) -
     repeat, letter, size_letter = _parse_format(fmt, session.examined_format)
     start = session.examined_to if address is None else address
     session.examined_format = letter, size_letter
+    if letter in "is" and repeat > _MOST_LINES:
+        raise CommandError(f"{repeat} are more than {_MOST_LINES}: ask for less")
     if letter == "i":
         lines = instructions_at(session, start, repeat)
         if not lines:
@@ -207,12 +222,12 @@ def _examine(session: Session, fmt: Format, address: int | None, read: Reader) -
     values = tuple(int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size))
     session.examined_to = start + len(data) & MASK64
     names = tuple(session.name(value) for value in values) if letter == "a" else ()
-    return MemoryUnits(start, size, letter, values, names)
+    return MemoryUnits(start, size, letter, values, names, session.as_qemu)
 
 
 def _strings(session: Session, start: int, repeat: int, read: Reader) -> MemoryStrings:
     found: list[tuple[int, bytes]] = []
-    for _ in range(min(repeat, _MOST_BYTES)):
+    for _ in range(repeat):
         text = b""
         while b"\0" not in text and len(text) < _LONGEST_STRING:
             at = start + len(text) & MASK64

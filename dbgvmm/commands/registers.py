@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
-from dbgvmm.commands.parameters import RegisterName, Value
+from dbgvmm.commands.parameters import Format, RegisterName, Value
+from dbgvmm.commands.qemu_registers import qemu_registers
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import CR0, CR4, DR6, DR7, EFER, RFLAGS
@@ -40,6 +41,16 @@ class GeneralRegisters:
 
 
 @dataclass(frozen=True)
+class QemuRegisters:
+    """The whole CPU in QEMU's form."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class NamedValue:
     """A register, its value and what that means in words."""
 
@@ -62,9 +73,15 @@ class NamedValues:
 
 
 @command("info registers", aliases=("registers", "regs"))
-def info_registers(session: Session) -> GeneralRegisters:
-    """Show the general registers, RIP with its symbol, the flags in words, mode and CPL."""
+def info_registers(session: Session, *, a: bool = False) -> GeneralRegisters | QemuRegisters:
+    """Show the general registers, RIP with its symbol, the flags in words, mode and CPL.
+
+    As gdb's `monitor info registers` it shows what QEMU's does (RAX=... CR3=...), which scripts take apart. `-a`: of
+    all CPUs.
+    """
     machine = session.machine
+    if session.as_qemu:
+        return QemuRegisters(qemu_registers(machine))
     cpu = machine.cpu
     values = {row.name: row.read(machine) for row in GENERAL}
     place = session.symbols.describe(cpu.rip)
@@ -133,12 +150,30 @@ def set_register(session: Session, register: RegisterName, value: Value) -> Name
 
 
 @command("print", aliases=("p",))
-def print_(session: Session, expression: Value) -> NamedValue:
-    """Show the value of EXPRESSION.
+def print_(session: Session, fmt: Format, expression: Value) -> NamedValue | str:
+    """Show the value of EXPRESSION; print/x, /d, /u, /o, /t, /c in that form alone.
 
     Terms are numbers (0x for hexadecimal), registers, symbols and `*ADDRESS` for the eight bytes there; + and - and
     parentheses join them. Wherever a command takes a number or an address, it takes such an expression without blanks.
     """
+    if fmt:
+        return _formatted(fmt, expression)
     symbol = session.symbols.describe(expression)
     signed = expression - (1 << 64) if expression >> 63 else expression
     return NamedValue("value", expression, f"{signed}{f' <{symbol}>' if symbol else ''}")
+
+
+def _formatted(fmt: str, value: int) -> str:
+    match fmt:
+        case "x" | "o":
+            return f"{value:#{fmt}}"
+        case "t":
+            return f"{value:b}"
+        case "d":
+            return str(value - (1 << 64) if value >> 63 else value)
+        case "u":
+            return str(value)
+        case "c":
+            return repr(chr(value & 0xFF))
+        case _:
+            raise CommandError(f"{fmt!r} is no format for a number: use one of x, d, u, o, t and c")

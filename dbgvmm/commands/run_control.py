@@ -38,13 +38,16 @@ def report_stop(session: Session, stop: Stop) -> StopReport:
     """What people want to know of a stop."""
     machine = session.machine
     rip = machine.cpu.rip
-    numbers = [number for number, breakpoint in session.breakpoints.items() if breakpoint.address == rip]
+    physical = machine.physical_breakpoints.at(rip)
+    numbers = [
+        number for number, item in session.breakpoints.items() if item.address == (physical if item.physical else rip)
+    ]
     number = numbers[0] if numbers and stop.kind is StopKind.BREAKPOINT else None
     lines = instructions_at(session, rip, 1)
     return StopReport(stop, rip, session.name(rip), machine.count, lines[0] if lines else None, number)
 
 
-@command("continue", aliases=("c", "run", "r"), resumes=True)
+@command("continue", aliases=("c", "cont", "run", "r"), resumes=True)
 def continue_(session: Session) -> StopReport:
     """Run the guest until something stops it: a breakpoint, Ctrl-C, its end."""
     return report_stop(session, session.run())
@@ -104,7 +107,7 @@ def _run_to(session: Session, address: int) -> Stop:
         breakpoints.remove(address)
 
 
-@command("restart")
+@command("restart", aliases=("system_reset",))
 def restart(session: Session) -> str:
     """Power-cycle the machine: RAM cleared, the same kernel loaded again.
 

@@ -21,6 +21,7 @@ class NumberedBreakpoint:
     address: int
     condition: Condition | None = None
     note: str = ""
+    physical: bool = False
 
 
 class RunFunction(Protocol):
@@ -32,11 +33,15 @@ class RunFunction(Protocol):
 class Session:
     """One person's (or script's) view of a machine.
 
-    run: how to run it, `machine.run` unless a front end has something to look after meanwhile.
+    run: how to run it, `machine.run` unless a front end has something to look after meanwhile. as_qemu: commands that
+    QEMU's monitor has too show what that shows, since gdb's users have scripts that read it.
     """
 
-    def __init__(self, machine: Machine, symbols: SymbolTable | None = None, run: RunFunction | None = None) -> None:
+    def __init__(
+        self, machine: Machine, symbols: SymbolTable | None = None, run: RunFunction | None = None, *, as_qemu: bool = False
+    ) -> None:
         self.machine = machine
+        self.as_qemu = as_qemu
         self.symbols = symbols if symbols is not None else SymbolTable()
         self.breakpoints: dict[int, NumberedBreakpoint] = {}
         self.watchpoints: dict[int, Watch] = {}
@@ -45,6 +50,10 @@ class Session:
         self.examined_format = ("x", "w")
         self.examined_to = 0
         self._run: RunFunction = run or machine.run
+
+    def run_with(self, run: RunFunction) -> None:
+        """Run the machine so from now on."""
+        self._run = run
 
     def run(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
         """Run the machine until it stops. Raises CommandError when the guest has ended."""

@@ -29,7 +29,7 @@ _FORMAT: Final = "/"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a command. `many`: it takes all words that are left."""
+    """One parameter of a command. `many`: it takes all words that are left. An option of one letter has one dash."""
 
     name: str
     type: ParameterType
@@ -39,10 +39,15 @@ class Parameter:
     flag: bool = False
 
     @property
+    def dashed(self) -> str:
+        """An option as it is typed."""
+        return f"{'-' if len(self.name) == 1 else '--'}{self.name}"
+
+    @property
     def usage(self) -> str:
         """As the help shows it: NAME, [NAME], [NAME...], [--name NAME], [--name]."""
         if self.option:
-            return f"[--{self.name}]" if self.flag else f"[--{self.name} {self.name.upper()}]"
+            return f"[{self.dashed}]" if self.flag else f"[{self.dashed} {self.name.upper()}]"
         text = f"{self.name.upper()}..." if self.many else self.name.upper()
         return f"[{text}]" if self.optional else text
 
@@ -83,7 +88,8 @@ class Command(Generic[P, R]):
             if parameter.kind is parameter.KEYWORD_ONLY:
                 flag = hint is bool
                 kind = parameter_type(str if flag else hint)
-                options[f"--{parameter.name}"] = Parameter(parameter.name, kind, True, False, True, flag)
+                option = Parameter(parameter.name, kind, True, False, True, flag)
+                options[option.dashed] = option
                 continue
             many = parameter.kind is parameter.VAR_POSITIONAL
             optional = many or parameter.default is not parameter.empty

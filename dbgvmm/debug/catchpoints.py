@@ -1,7 +1,8 @@
 """Catchpoints: stop at events of the CPU rather than at addresses.
 
-An exception stops in front of the instruction that raised it, before it is delivered; going on delivers it. Everything
-else stops behind the instruction that did it, and an interrupt in front of its handler.
+An exception stops in front of the instruction that raised it, before it is delivered; going on delivers it. So does a
+triple fault: the machine is not lost yet, and whoever mends what is wrong can go on. Everything else stops behind the
+instruction that did it, and an interrupt in front of its handler.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from enum import Enum
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.dispatcher import Dispatcher
 from dbgvmm.cpu.bits import Vector
-from dbgvmm.cpu.faults import GuestFault
+from dbgvmm.cpu.faults import GuestFault, TripleFault
 from dbgvmm.cpu.state import VCpu
 
 
@@ -27,6 +28,7 @@ class Event(Enum):
     PORT = "port"
     MSR = "msr"
     MODE = "mode"
+    TRIPLE_FAULT = "triple-fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Catchpoints:
         self._users: Counter[Catch] = Counter()
         self._by_event: dict[Event, tuple[Catch, ...]] = {}
         self._seen: tuple[int, int, int] | None = None
+        self._lost_at: tuple[int, int] | None = None
         self._mode = cpu.mode
         self._segments_changed = cpu.on_segments_changed
 
@@ -111,6 +114,15 @@ class Catchpoints:
         if fault.vector == Vector.DB:
             return False  # a trap: its instruction would not raise it again
         self._seen = here
+        return True
+
+    def triple_fault(self, fault: TripleFault) -> bool:
+        """The machine asks whether to stop in front of the instruction at RIP, which ends it. Once: going on does."""
+        here = self._dispatcher.count, self._cpu.rip
+        if not self._by_event.get(Event.TRIPLE_FAULT) or here == self._lost_at:
+            self._lost_at = None
+            return False
+        self._lost_at = here
         return True
 
     def _interrupt(self, vector: int) -> None:

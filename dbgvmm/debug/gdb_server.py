@@ -33,7 +33,17 @@ _LONGEST_PAUSE: Final = 0.05
 """Seconds after which it goes on although there are more packets."""
 _TOLD: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT, StopKind.CATCHPOINT))
 """Stops that a signal alone does not explain: gdb is told in words."""
-_STUCK: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT))
+_REASONS: Final = {
+    Connected: "a debugger connects",
+    Received: "interrupted by the debugger",
+    Disconnected: "the debugger let go",
+}
+_ACKNOWLEDGEMENTS: Final = b"+-"
+_COMMON: Final = frozenset((StopKind.BREAKPOINT, StopKind.WATCHPOINT))
+"""Stops that may be at a monitor command's or a script's breakpoint, of which gdb knows nothing."""
+_STUCK: Final = frozenset(
+    (StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.LIMIT, StopKind.EXIT, StopKind.POWER_OFF, StopKind.RESET)
+)
 """Stops after which running on is refused; a restart ends them."""
 
 
@@ -100,10 +110,15 @@ class GdbServer:
                 self._listener.send(stub.feed(event.data))
                 if self._has_let_go():
                     self._stop_machine("the debugger let go")
+            elif isinstance(event, Received) and not event.data.strip(_ACKNOWLEDGEMENTS):
+                pass  # gdb has lost patience with a monitor command that runs the machine, and waits again
             else:
                 # Everything else changes breakpoints or looks at the state, which is exact only when it stands still.
                 self._early.append(event)
-                self._stop_machine("a debugger connects" if isinstance(event, Connected) else "the debugger asks")
+                if isinstance(event, Received) and stub is not None and stub.non_stop:
+                    self._stop_machine("the debugger asks")
+                else:
+                    self._stop_machine(_REASONS[type(event)])
 
     def _stop_machine(self, text: str) -> None:
         self._stopped_machine = True
@@ -142,10 +157,11 @@ class GdbServer:
         """Whether there were any."""
         early, self._early = self._early, []
         events = early or self._listener.poll(timeout)
-        for event in events:
+        for number, event in enumerate(events):
             self._take(event)
             if self._has_let_go():
-                self._leave()
+                # A connection that has ended already makes room: then the listener's may be the next debugger's.
+                self._leave(hang_up=not any(isinstance(later, Disconnected) for later in events[number:]))
         return bool(events)
 
     def _has_let_go(self) -> bool:
@@ -156,6 +172,7 @@ class GdbServer:
             case Received(data):  # first: nearly all are
                 if self._stub is not None:
                     self._listener.send(self._stub.feed(data))
+                    self._stopped_machine = False  # a monitor command may have run it, until something came
             case Connected(peer):
                 self._say(f"gdb has connected from {peer}")
                 self._target = GdbTarget(self._machine, self._monitor)
@@ -165,14 +182,15 @@ class GdbServer:
             case Disconnected() if self._stub is not None:
                 self._stub.close()
 
-    def _leave(self) -> None:
+    def _leave(self, *, hang_up: bool = True) -> None:
         """The debugger is gone: nothing of it may stay."""
         if self._stub is not None:
             self._stub = None
             self._say("gdb has let go")
             self._target.drop_breakpoints()
             self.killed = self.killed or self._target.killed
-            self._listener.disconnect()
+            if hang_up:
+                self._listener.disconnect()
 
     # -- running for it
 
@@ -239,7 +257,7 @@ class GdbServer:
         raise AssertionError("count() does not end")
 
     def _show(self, text: str) -> None:
-        """Text of a breakpoint's commands, on gdb's console."""
+        """Text of a breakpoint's or monitor's command, on gdb's console."""
         if self._stub is not None:
             self._listener.send(self._stub.console(text))
 
@@ -248,7 +266,8 @@ class GdbServer:
         reason = self._target.note_stop(stop)
         stub = self._stub
         if stub is not None:
-            told = stop.kind in _TOLD and not isinstance(reason, Executed)
+            told = stop.kind in _TOLD or (stop.kind in _COMMON and not self._target.owns(stop))
+            told = told and not isinstance(reason, Executed)
             note = stub.console(f"dbgvmm: {stop.text}\n") if told else b""
             self._listener.send(note + stub.report_stop(reason))
 

@@ -16,7 +16,7 @@ from dbgvmm.debug.gdb_files import MachineFiles
 from dbgvmm.debug.gdb_layouts import LONG
 from dbgvmm.debug.gdb_modes import ModeFollower
 from dbgvmm.debug.gdb_registers import GeneralRegisters
-from dbgvmm.debug.regions import region_at
+from dbgvmm.debug.regions import MEMORY_MAP, region_at
 from dbgvmm.debug.register_row import RegisterError
 from dbgvmm.debug.registers import write_register
 from dbgvmm.debug.stops import Stop, StopKind
@@ -34,6 +34,7 @@ from gdbstub import (
     Host,
     Interrupted,
     MemoryFault,
+    MemoryRegion,
     Region,
     Signal,
     Signalled,
@@ -63,8 +64,8 @@ _SIGNALS: Final = {
 _NO_TRACING: Final = "tracepoints collect the registers of 64-bit code: go on to it (a breakpoint there stops), then tstart"
 _ACCESS: Final = {(False, True): Access.WRITE, (True, False): Access.READ, (True, True): Access.ANY}
 
-MonitorCommand = Callable[[str], str]
-"""Runs one command line and gives its output. Raises TargetError."""
+MonitorCommand = Callable[[str, Callable[[str], None]], str]
+"""Runs one command line. Its output goes to the function as it comes, and the rest is returned. Raises TargetError."""
 
 
 class GdbTarget:
@@ -134,11 +135,21 @@ class GdbTarget:
         self.interrupted = self.halting = False
         return self._reason
 
+    def owns(self, stop: Stop) -> bool:
+        """Whether the breakpoint or watchpoint that stopped the machine is one of the debugger's."""
+        if stop.kind is StopKind.WATCHPOINT:
+            return stop.watch in self._watches
+        address = self._machine.cpu.rip if stop.address is None else stop.address
+        return address in self._software or address in self._hardware
+
     def _as_reason(self, stop: Stop) -> StopReason:
         match stop.kind:
             case StopKind.STEP:
                 # gdb has forgotten that it was stepping, and would show a signal other than 0 as one that the guest got.
                 return Signalled(Signal.NONE) if self.modes.told_late else Stepped()
+            case StopKind.BREAKPOINT | StopKind.WATCHPOINT if not self.owns(stop):
+                # gdb goes on at once when it is told of a breakpoint that it does not know.
+                return Signalled(Signal.TRAP)
             case StopKind.BREAKPOINT:
                 address = self._machine.cpu.rip if stop.address is None else stop.address
                 return BreakpointHit(hardware=address in self._hardware and address not in self._software)
@@ -175,6 +186,10 @@ class GdbTarget:
     def memory_region(self, address: int) -> Region:
         """Of the current address space."""
         return region_at(self._machine, address)
+
+    def memory_map(self) -> Sequence[MemoryRegion]:
+        """All 64 bits (see regions.py)."""
+        return MEMORY_MAP
 
     def register_name(self, number: int) -> tuple[str, str, str]:
         """Groups as the target description has them."""
@@ -279,8 +294,11 @@ class GdbTarget:
         """Of any length and number."""
         watch = self._watch(address, length, access)
         if watch not in self._watches:
+            try:
+                self._machine.watchpoints.add(watch)
+            except ValueError as error:
+                raise TargetError(str(error)) from error
             self._watches.add(watch)
-            self._machine.watchpoints.add(watch)
 
     def remove_watchpoint(self, address: int, length: int, access: Access) -> None:
         """Take it away."""
@@ -366,5 +384,5 @@ class GdbTarget:
         """One command of the command table."""
         if self._monitor_command is None:
             raise TargetError("this machine was made without monitor commands")
-        text = self._monitor_command(command)
+        text = self._monitor_command(command, self.show)
         return text if not text or text.endswith("\n") else text + "\n"

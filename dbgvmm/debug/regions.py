@@ -1,11 +1,12 @@
-"""Ranges of the guest's address space and what may be done there, out of its page tables: for lldb's `memory region`."""
+"""Ranges of the guest's address space and what may be done there, out of its page tables: for lldb's `memory region`,
+and the map of memory that gdb gets."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.mmu.linear import NotMapped
-from gdbstub import Region
+from gdbstub import MemoryKind, MemoryRegion, Region
 
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
@@ -14,6 +15,14 @@ _UPPER_HALF: Final = 0xFFFF_8000_0000_0000
 _LOWER_END: Final = 0x0000_8000_0000_0000
 _SPANS: Final = (1 << 39, 1 << 30, 1 << 21, 1 << 12)
 """What one entry maps, from the top level down (SDM vol. 3A, 4.5)."""
+
+
+MEMORY_MAP: Final = (
+    MemoryRegion(MemoryKind.RAM, 0, 1 << 63),
+    MemoryRegion(MemoryKind.RAM, 1 << 63, 1 << 63),
+)
+"""What gdb is told of memory. It refuses to touch what a map leaves out, and asks for the map only once, while linear
+addresses come and go with page tables: so all of them are RAM, and whether one can be read is found out by reading it."""
 
 
 def region_at(machine: Machine, address: int) -> Region:

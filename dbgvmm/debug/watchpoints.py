@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from dbgvmm.bt.watching import Watch, Watching
+
+MOST_BYTES: Final = 16 << 20
+"""What one watchpoint may cover: each of its pages is traced by itself."""
 
 
 class Watchpoints:
@@ -19,7 +23,9 @@ class Watchpoints:
         self._users: Counter[Watch] = Counter()
 
     def add(self, watch: Watch) -> None:
-        """Stop behind each access that `watch` describes."""
+        """Stop behind each access that `watch` describes. Raises ValueError if it covers more than MOST_BYTES."""
+        if watch.length > MOST_BYTES:
+            raise ValueError(f"{watch.length:#x} bytes are more than one watchpoint can watch: at most {MOST_BYTES:#x}")
         self._users[watch] += 1
         self._apply()
 
@@ -52,4 +58,4 @@ class Watchpoints:
         return len(self._users)
 
 
-__all__ = ["Watch", "Watchpoints"]
+__all__ = ["MOST_BYTES", "Watch", "Watchpoints"]

@@ -115,6 +115,8 @@ class ShadowMmu:
         self.trace_gpa = 0
         self.trace_va = self._trace_access = 0
         self._forced: dict[int, int] = {}
+        self.on_fetch: Callable[[int, int], None] | None = None
+        """Told of (linear address, frame) before code from there is translated."""
         self.hidden_faults = self.true_faults = self.trace_faults = 0
         self.windows_refused = self.tables_released = self.reclaims = 0
         self._root: Root
@@ -323,6 +325,8 @@ class ShadowMmu:
         walk = self._walk(self._cr3, va, FETCH | USER if user else FETCH)
         if walk is None:
             raise GuestFault(Vector.PF, self.format.error, cr2=va)
+        if self.on_fetch is not None:
+            self.on_fetch(va, walk[0] >> 12)
         return walk[0] >> 12, bool((walk[4] or walk[3] or walk[2]) & PTE.G and self.cpu.cr4 & CR4.PGE)
 
     def open_window(self, tc_page: int, pages: list[tuple[int, int]], user: bool, is_global: bool) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session
+from dbgvmm.commands.output import pieces
 
 
 class DebuggerArrived(Exception):
@@ -58,11 +59,10 @@ class ReplLoop:
             if call is None:
                 return
             self._again = _repetition(line) if call.command.repeats else ""
-            result = call.command.run_words(self._session, call.words, call.fmt)
+            for piece in pieces(call.command.run_words(self._session, call.words, call.fmt)):
+                print(piece, flush=True)
         except CommandError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-        else:
-            print(result, flush=True)
 
 
 def _repetition(line: str) -> str:

@@ -19,7 +19,7 @@ def console_packets(text: str | bytes) -> list[bytes]:
 def command(session: Session, target: Monitor, arguments: bytes) -> Reply:
     """`qRcmd,command`: the output is the reply; what does not fit goes ahead of it in `O` packets."""
     line = parse_hex(arguments).decode("utf-8", "replace")
-    session.in_monitor = True
+    session.in_monitor = session.after_monitor = True
     try:
         text = target.monitor(line)
     except TargetError as error:

@@ -1,7 +1,8 @@
 """QEMU's own packets, which people's scripts and tools send (QEMU manual, "GDB usage").
 
 `qqemu.sstepbits`, `qqemu.sstep`, `Qqemu.sstep=`: what a single step holds back. `qqemu.PhyMemMode`, `Qqemu.PhyMemMode:`:
-whether memory packets mean guest-physical addresses.
+whether memory packets mean guest-physical addresses. QEMU answers questions that begin with a capital letter too, and
+tools such as pwndbg find out that way whether it is there; so do we.
 """
 
 from __future__ import annotations
@@ -14,25 +15,34 @@ from gdbstub.target import PhysicalMemory, StepFlags
 
 _ENABLE = 1
 _NO_INTERRUPTS = 2
+_NO_TIMER = 4
 _EINVAL = 22
 
 
 def step_bits(_session: Session, _target: StepFlags, _: bytes) -> Reply:
-    """`qqemu.sstepbits`: the bits there are. NOTIMER is not among them: time is the instruction count."""
-    return b"ENABLE=%x,NOIRQ=%x" % (_ENABLE, _NO_INTERRUPTS)
+    """`qqemu.sstepbits`: the bits there are."""
+    return b"ENABLE=%x,NOIRQ=%x,NOTIMER=%x" % (_ENABLE, _NO_INTERRUPTS, _NO_TIMER)
 
 
-def step_flags(_session: Session, target: StepFlags, _: bytes) -> Reply:
+def step_flags(session: Session, target: StepFlags, _: bytes) -> Reply:
     """`qqemu.sstep`: those that are set."""
-    return b"0x%x" % (_ENABLE | (0 if target.steps_take_interrupts else _NO_INTERRUPTS))
+    timer = _NO_TIMER if session.steps_without_timer else 0
+    return b"0x%x" % (_ENABLE | timer | (0 if target.steps_take_interrupts else _NO_INTERRUPTS))
 
 
-def set_step_flags(_session: Session, target: StepFlags, arguments: bytes) -> Reply:
-    """`Qqemu.sstep=flags`: with NOIRQ, a step does not go to an interrupt handler; the interrupt waits."""
-    flags = parse_number(arguments.removeprefix(b"0x"))
-    if flags & ~(_ENABLE | _NO_INTERRUPTS) or not flags & _ENABLE:
-        raise RspError(f"step flags {flags:#x}: only 1 (step) and 3 (step without interrupts) are possible", _EINVAL)
+def set_step_flags(session: Session, target: StepFlags, arguments: bytes) -> Reply:
+    """`Qqemu.sstep=flags`: with NOIRQ, a step does not go to an interrupt handler; the interrupt waits.
+
+    NOTIMER is taken, and changes nothing where time is counted in instructions: however long a person looks, a step takes
+    one instruction's time. ENABLE must be set, since without it QEMU's `s` would not be a step. Without flags it asks.
+    """
+    if not arguments:
+        return step_flags(session, target, arguments)
+    flags = parse_number(arguments.removeprefix(b"0x").removeprefix(b"0X"))
+    if flags & ~(_ENABLE | _NO_INTERRUPTS | _NO_TIMER) or not flags & _ENABLE:
+        raise RspError(f"step flags {flags:#x}: 1 (step), with 2 (no interrupts) and 4 (no timer) or without", _EINVAL)
     target.steps_take_interrupts = not flags & _NO_INTERRUPTS
+    session.steps_without_timer = bool(flags & _NO_TIMER)
     return OK
 
 
@@ -42,7 +52,9 @@ def memory_mode(_session: Session, target: PhysicalMemory, _: bytes) -> Reply:
 
 
 def set_memory_mode(_session: Session, target: PhysicalMemory, arguments: bytes) -> Reply:
-    """`Qqemu.PhyMemMode:0` or `:1`"""
+    """`Qqemu.PhyMemMode:0` or `:1`; without a mode it asks."""
+    if not arguments:
+        return memory_mode(_session, target, arguments)
     if arguments not in (b"0", b"1"):
         raise MalformedPacket("the memory mode is 0 (virtual) or 1 (physical)")
     target.physical_addresses = arguments == b"1"
@@ -51,6 +63,7 @@ def set_memory_mode(_session: Session, target: PhysicalMemory, arguments: bytes)
 
 ROWS = (
     Row("qqemu.sstepbits", step_bits, StepFlags, text_errors=False),
+    Row("Qqemu.sstepbits", step_bits, StepFlags, text_errors=False),
     Row("qqemu.sstep", step_flags, StepFlags, text_errors=False),
     Row("Qqemu.sstep", set_step_flags, StepFlags),
     Row("qqemu.PhyMemMode", memory_mode, PhysicalMemory, text_errors=False),

@@ -112,3 +112,34 @@ def test_mistakes_are_explained(session: Session, line: str, problem: str) -> No
         execute(session, line)
 
 
+def test_a_triple_fault_stops_in_front_of_its_instruction_and_going_on_ends_the_guest() -> None:
+    session = session_of("triplefault")
+    execute(session, "catch triple-fault")
+    before = session.machine.cpu.rip
+    text = go_on(session)
+    rip, count = session.machine.cpu.rip, session.machine.count
+    assert text.startswith("caught a triple fault: #UD, then #GP")
+    assert rip != before and session.machine.memory.peek(rip, 2) == bytes.fromhex("0f0b")
+    stop = session.run()
+    assert (stop.kind, session.machine.cpu.rip, session.machine.count) == (StopKind.TRIPLE_FAULT, rip, count)
+
+
+def test_who_mends_what_is_wrong_can_go_on_after_a_triple_fault() -> None:
+    session = session_of("triplefault")
+    execute(session, "catch triple-fault")
+    go_on(session)
+    execute(session, "set rip rip+2")
+    assert session.run().kind is StopKind.HALT
+    assert b"still running after a triple fault" in session.machine.serial_log
+
+
+def test_a_second_triple_fault_is_caught_too() -> None:
+    session = session_of("triplefault")
+    execute(session, "catch triple-fault")
+    go_on(session)
+    rip = session.machine.cpu.rip
+    execute(session, "poke/h rip 0x9090")
+    assert session.machine.step(2).kind is StopKind.STEP
+    execute(session, f"poke/h {rip} 0x0b0f")
+    session.machine.cpu.rip = rip
+    assert go_on(session).startswith("caught a triple fault")

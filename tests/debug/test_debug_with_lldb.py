@@ -67,3 +67,45 @@ def test_lldb_knows_what_is_mapped(lldb: Callable[..., str]) -> None:
     )  # fmt: skip
     assert "[0x0000000000000000-0x0000000000200000) rwx" in text
     assert "[0x00007f8000000000-0x0000800000000000) ---" in text
+
+
+def test_lldb_interrupts_a_running_guest(guest: Callable[[str], Path]) -> None:
+    """Typed, not by `-b`: a command after `process continue` then does not wait for the stop."""
+    line = [sys.executable, "-m", "dbgvmm", "run", str(guest("cpubound")), "--gdb=0", "--wait", "--serial", "null"]
+    dbgvmm = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    lldb = None
+    try:
+        assert dbgvmm.stderr is not None and LLDB is not None
+        port = dbgvmm.stderr.readline().rsplit(":", 1)[1].strip()
+        lldb = subprocess.Popen(
+            [LLDB, "--no-lldbinit", "--no-use-colors"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, bufsize=1,
+        )  # fmt: skip
+        assert lldb.stdin is not None and lldb.stdout is not None
+
+        def type_and_wait(command: str, *words: str) -> str:
+            """What lldb prints until one of the words comes."""
+            assert lldb is not None and lldb.stdin is not None and lldb.stdout is not None
+            lldb.stdin.write(command + "\n")
+            text = ""
+            while not any(word in text for word in words):
+                part = lldb.stdout.readline()
+                assert part, text
+                text += part
+            return text
+
+        type_and_wait(f"gdb-remote {port}", "stop reason")
+        type_and_wait("process continue", "resuming", "Resuming")
+        text = type_and_wait("process interrupt", "stop reason", "not running")
+        while "not running" in text:  # lldb says "resuming" before it has told the stub
+            text = type_and_wait("process interrupt", "stop reason", "not running")
+        assert "signal SIGINT" in text
+        type_and_wait("register read rip", "rip = 0x")
+        type_and_wait("thread step-inst", "instruction step into")
+        type_and_wait("process kill", "exited with")
+    finally:
+        if lldb is not None:
+            lldb.kill()
+            lldb.communicate()
+        dbgvmm.kill()
+        dbgvmm.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def test_extended_mode_begins_again(debug: Callable[[str], Debugged]) -> None:
     assert stop.kind is StopKind.EXIT
 
 
-def test_monitor_runs_commands_but_none_that_run_the_guest(debug: Callable[[str], Debugged]) -> None:
+def test_monitor_runs_commands_and_explains_mistakes(debug: Callable[[str], Debugged]) -> None:
     def rcmd(session: RspSession, line: str) -> str:
         session.send(b"qRcmd," + line.encode().hex().encode())
         reply = session.receive()
@@ -196,12 +197,49 @@ def test_monitor_runs_commands_but_none_that_run_the_guest(debug: Callable[[str]
 
     def script(session: RspSession) -> None:
         assert "virtual time" in rcmd(session, "info time")
-        assert "error: `continue` runs the guest" in rcmd(session, "continue")
         assert "error: there is no command" in rcmd(session, "frob")
         assert "error: use gdb's `kill`" in rcmd(session, "quit")
         session.send(b"k")
 
     debug("hello").run(script)
+
+
+def test_what_comes_while_a_monitor_command_runs_the_guest_stops_it_and_is_served(debug: Callable[[str], Debugged]) -> None:
+    def script(session: RspSession) -> None:
+        session.send(b"qRcmd," + b"continue".hex().encode())
+        said = session.receive()
+        assert said.startswith(b"O") and b"cpubound" in bytes.fromhex(said[1:].decode()), "before the command has ended"
+        count = debugged.machine.count
+        session.send_raw(b"-")  # gdb does so every two seconds
+        while debugged.machine.count < count + 3_000_000:
+            time.sleep(0.01)
+        session.send(b"p10")
+        while (reply := session.receive()).startswith(b"O"):
+            pass
+        assert b"interrupted by the debugger, after" in bytes.fromhex(reply.decode())
+        rip = session.receive()
+        assert len(rip) == 16
+        assert session.ask(b"p10") == rip
+        session.send(b"k")
+
+    debugged = debug("cpubound")
+    debugged.run(script)
+
+
+def test_a_guest_that_a_monitor_command_has_run_to_its_end_does_not_go_on(debug: Callable[[str], Debugged]) -> None:
+    debugged = debug("selftest")
+
+    def script(session: RspSession) -> None:
+        session.send(b"qRcmd," + b"continue".hex().encode())
+        while session.receive().startswith(b"O"):
+            pass
+        count = debugged.machine.count
+        assert session.ask(b"s") == b"W01"
+        assert debugged.machine.count == count
+
+    stop = debugged.run(script)
+    assert stop is not None
+    assert (stop.kind, stop.exit_code) == (StopKind.EXIT, 1)
 
 
 def test_memory_is_read_up_to_the_end_of_what_is_mapped(booted: BootedMachine) -> None:

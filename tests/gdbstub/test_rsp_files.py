@@ -103,14 +103,27 @@ class TestSearch:
 
 class TestQemu:
     def test_steps_may_hold_interrupts_back(self, machine: Machine, client: Client) -> None:
-        assert client.ask("qqemu.sstepbits") == b"ENABLE=1,NOIRQ=2"
+        assert client.ask("qqemu.sstepbits") == b"ENABLE=1,NOIRQ=2,NOTIMER=4"
         assert client.ask("qqemu.sstep") == b"0x1"
         assert client.ask("Qqemu.sstep=3") == b"OK"
         assert (machine.steps_take_interrupts, client.ask("qqemu.sstep")) == (False, b"0x3")
         assert client.ask("Qqemu.sstep=0x1") == b"OK"
         assert machine.steps_take_interrupts
 
-    @pytest.mark.parametrize("packet", ["Qqemu.sstep=7", "Qqemu.sstep=2", "Qqemu.sstep=", "Qqemu.sstep=x"])
+    def test_that_no_timer_runs_is_taken_since_none_does(self, machine: Machine, client: Client) -> None:
+        assert client.ask("Qqemu.sstep=0x7") == b"OK"
+        assert (machine.steps_take_interrupts, client.ask("qqemu.sstep")) == (False, b"0x7")
+        assert client.ask("Qqemu.sstep=5") == b"OK"
+        assert (machine.steps_take_interrupts, client.ask("qqemu.sstep")) == (True, b"0x5")
+
+    @pytest.mark.parametrize(
+        ("packet", "reply"),
+        [("Qqemu.sstepbits", b"ENABLE=1,NOIRQ=2,NOTIMER=4"), ("Qqemu.sstep", b"0x1"), ("Qqemu.PhyMemMode", b"0")],
+    )
+    def test_questions_may_begin_with_a_capital_letter(self, client: Client, packet: str, reply: bytes) -> None:
+        assert client.ask(packet) == reply
+
+    @pytest.mark.parametrize("packet", ["Qqemu.sstep=8", "Qqemu.sstep=2", "Qqemu.sstep=0", "Qqemu.sstep=x"])
     def test_other_flags_are_refused(self, machine: Machine, client: Client, packet: str) -> None:
         assert client.ask(packet).startswith(b"E")
         assert machine.steps_take_interrupts

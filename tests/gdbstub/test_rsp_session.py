@@ -28,6 +28,13 @@ def test_a_reply_is_sent_again_when_the_debugger_asks(client: Client) -> None:
     assert client.stub.feed(b"-") == b"$1#31"
 
 
+def test_impatience_with_a_long_monitor_command_does_not_bring_its_reply_twice(client: Client) -> None:
+    client.ask(b"qRcmd," + b"echo x".hex().encode())
+    assert client.stub.feed(b"-") == b""
+    assert client.ask("qAttached") == b"1"
+    assert client.stub.feed(b"-") == b"$1#31"
+
+
 def test_no_ack_mode_begins_after_its_own_acknowledgement(client: Client) -> None:
     assert client.stub.feed(frame(b"QStartNoAckMode")) == b"+" + frame(b"OK")
     assert client.stub.feed(b"+" + frame(b"qAttached")) == frame(b"1")

@@ -167,3 +167,15 @@ def test_a_unix_socket_in_use_or_another_file_is_left_alone(tmp_path: Path) -> N
     with pytest.raises(TransportError, match="choose another path"):
         Listener(f"unix:{other}")
     assert other.read_text() == "kept"
+
+
+def test_a_debugger_that_comes_right_after_the_end_of_another_is_taken(listener: Listener) -> None:
+    first = connect(listener)
+    poll(listener)
+    first.sendall(b"$m10")
+    first.close()
+    with connect(listener):
+        events = listener.poll(5)
+        while not isinstance(events[-1], Connected):
+            events += listener.poll(5)
+        assert [type(event) for event in events] == [Received, Disconnected, Connected]

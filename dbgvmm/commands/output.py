@@ -1,0 +1,32 @@
+"""What a command has to say, in pieces: long output is shown as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
+
+_LINES_PER_PIECE: Final = 256
+
+
+class Lines:
+    """Output of many lines, made one after the other each time somebody reads them; `str` is all of them."""
+
+    def __init__(self, make: Callable[[], Iterator[str]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[str]:
+        return self._make()
+
+    def __str__(self) -> str:
+        return "\n".join(self)
+
+
+def pieces(result: object) -> Iterator[str]:
+    """The text of a command's result, in parts that are worth showing by themselves; each is whole lines."""
+    if not isinstance(result, Lines):
+        yield str(result)
+        return
+    lines = iter(result)
+    while part := list(islice(lines, _LINES_PER_PIECE)):
+        yield "\n".join(part)

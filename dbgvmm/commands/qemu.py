@@ -1,0 +1,145 @@
+"""Commands of QEMU's monitor that people's scripts send, with output in QEMU's form (QEMU manual, "QEMU Monitor")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from dbgvmm.commands.errors import CommandError
+from dbgvmm.commands.output import Lines
+from dbgvmm.commands.parameters import Address
+from dbgvmm.commands.session import Session
+from dbgvmm.commands.table import command
+from dbgvmm.debug.stops import StopKind
+from dbgvmm.hardware.paging import PTE
+from dbgvmm.mmu.linear import NotMapped
+from dbgvmm.mmu.mappings import Mapping, mappings
+from dbgvmm.mmu.walk import FourLevel
+from dbgvmm.version import VERSION
+
+_UPPER_HALF: Final = 1 << 47
+_CANONICAL: Final = (1 << 48) - 1
+_PAGING_OFF: Final = "PG disabled"
+_ENTRY_LETTERS: Final = (
+    ("X", PTE.NX), ("G", PTE.G), ("P", PTE.PS), ("D", PTE.D), ("A", PTE.A), ("C", PTE.PCD), ("T", PTE.PWT), ("U", PTE.U),
+    ("W", PTE.W),
+)  # fmt: skip
+
+
+def _mapped(session: Session) -> Iterator[Mapping] | None:
+    """What the active page tables map; None if paging is off."""
+    machine = session.machine
+    form = machine.mmu.format
+    return mappings(machine.ram, machine.cpu.cr3, form.reserved) if isinstance(form, FourLevel) else None
+
+
+@command("info mem")
+def info_mem(session: Session) -> Lines:
+    """Show the ranges that the page tables map, and who may do what there.
+
+    `START-END SIZE -rw`, as QEMU has it: `u` for user mode, `w` for writable. Whether code may run there is shown by
+    `info tlb` (X: it may not) and `translate`.
+    """
+    return Lines(lambda: _ranges(_mapped(session)))
+
+
+def _ranges(found: Iterator[Mapping] | None) -> Iterator[str]:
+    if found is None:
+        yield _PAGING_OFF
+        return
+    start = end = rights = 0
+    for mapping in found:
+        if mapping.va != end or mapping.rights & (PTE.W | PTE.U) != rights or start == end:
+            if start != end:
+                yield _range(start, end, rights)
+            start, rights = mapping.va, mapping.rights & (PTE.W | PTE.U)
+        end = mapping.va + mapping.size
+    if start != end:
+        yield _range(start, end, rights)
+
+
+def _range(start: int, end: int, rights: int) -> str:
+    letters = ("u" if rights & PTE.U else "-") + "r" + ("w" if rights & PTE.W else "-")
+    last = end & (1 << 64) - 1 or _CANONICAL + 1  # QEMU does not extend the sign of what is behind the last page
+    return f"{start:016x}-{last:016x} {end - start:016x} {letters}"
+
+
+@command("info tlb")
+def info_tlb(session: Session) -> Lines:
+    """Show every page that the page tables map, and its entry's bits.
+
+    `VIRTUAL: PHYSICAL XGPDACTUW`, as QEMU has it: no-execute, global, PS (or PAT), dirty, accessed, PCD, PWT, user,
+    writable. `info shadow` and `translate` say more of one address.
+    """
+    return Lines(lambda: _pages(_mapped(session)))
+
+
+def _pages(found: Iterator[Mapping] | None) -> Iterator[str]:
+    if found is None:
+        yield _PAGING_OFF
+        return
+    for mapping in found:
+        letters = "".join(letter if mapping.entry & bit else "-" for letter, bit in _ENTRY_LETTERS)
+        yield f"{mapping.va:016x}: {mapping.gpa:016x} {letters}"
+
+
+@command("gva2gpa")
+def gva2gpa(session: Session, address: Address) -> str:
+    """Show the physical address of a linear ADDRESS, or `Unmapped`. `translate` shows how it comes about."""
+    try:
+        gpa = session.machine.memory.translate(address).gpa
+    except NotMapped:
+        gpa = None
+    return "Unmapped" if gpa is None else f"gpa: {gpa:#x}"
+
+
+@command("info mtree")
+def info_mtree(session: Session, *, f: bool = False) -> str:
+    """Show what is where in physical memory (`-f`: the same, since there is but one view)."""
+    machine = session.machine
+    regions = [(0, machine.ram.size, "ram", "ram")]
+    regions += [(base, size, "i/o", "device") for base, size in machine.board.mmio.windows()]
+    lines = [f"  {base:016x}-{base + size - 1:016x} (prio 0, {kind}): {name}" for base, size, kind, name in regions]
+    return "\n".join(('FlatView #0', ' AS "memory", root: system', " Root memory region: system", *lines))
+
+
+@command("info lapic")
+def info_lapic(session: Session) -> str:
+    """Say that there is no local APIC."""
+    return "this CPU has no local APIC (CPUID says so to the guest): interrupts come from two 8259, see `info pic`"
+
+
+@command("info irq")
+def info_irq(session: Session) -> str:
+    """Show how many interrupts the CPU has taken."""
+    return f"IRQ statistics for i8259:\n all: {session.machine.dispatcher.ledger.interrupts}"
+
+
+@command("info version")
+def info_version(session: Session) -> str:
+    """Show dbgvmm's version."""
+    return f"dbgvmm {VERSION}"
+
+
+@command("info status")
+def info_status(session: Session) -> str:
+    """Show whether the guest could run on."""
+    stop = session.machine.last_stop
+    if stop is None:
+        return "VM status: paused (prelaunch)"
+    if stop.kind.final and stop.kind is not StopKind.HALT:
+        return f"VM status: shutdown ({stop.text})"
+    return f"VM status: paused ({stop.text})"
+
+
+@command("info cpus")
+def info_cpus(session: Session) -> str:
+    """Show the CPUs: where they are, and whether they wait in HLT."""
+    cpu = session.machine.cpu
+    return f"* CPU #{cpu.index}: pc={cpu.rip:#018x}{' (halted)' if cpu.halted else ''}"
+
+
+@command("system_powerdown")
+def system_powerdown(session: Session) -> str:
+    """Say why the power button cannot be pressed."""
+    raise CommandError("this PC has no power button (no ACPI): ask the guest to power off, or use `quit` (gdb: `kill`)")
