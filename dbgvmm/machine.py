@@ -286,6 +286,9 @@ class Machine:
                 gc.enable()
         self.seconds_total += perf_counter() - started
         self._synchronise_clock()
+        recorded = self.tracing.take_records()
+        if recorded == (self.count, self.cpu.rip):
+            self._arrival = recorded  # in front of an instruction that faulted: its arrival has been seen
         stop = self._pending_stop or Stop(StopKind.INTERRUPT, "interrupted")
         self.last_stop = stop
         return stop

@@ -19,7 +19,7 @@ from dbgvmm.bt.tcdata import PROBE_BUFFER, PROBE_COUNT, PROBE_FLAGS, PROBE_RAX, 
 from dbgvmm.bt.units import Site, TranslationUnit
 from dbgvmm.hardware.layout import DATA_VA, MASK64, TRACE_VA, USER_DATA_VA, USER_TRACE_VA
 
-MAX_BODY: Final = 1024
+MAX_BODY: Final = 2048
 """Bytes of a body: a unit with the probes that it may have must fit into a TC page."""
 
 _STORE_RDX: Final = b"\x48\x89\x15"

@@ -47,7 +47,7 @@ class CannotCompile(Exception):
 def compile_conditions(programs: Sequence[Program]) -> Probe | None:
     """A probe that leaves if one of the programs is not 0; None if they cannot be compiled."""
     try:
-        bodies = [_Compiler(program).compile() for program in programs]
+        bodies = [ProgramCompiler(program).compile() for program in programs]
         probe = Probe(bodies[0])
         for body in bodies[1:]:
             probe |= Probe(body)
@@ -64,8 +64,11 @@ def _word(offset: int) -> MemoryOperand:
     return MemoryOperand(RBX, displ=offset, displ_size=8)
 
 
-class _Compiler:
-    """Compiles one program. `height`: values on the bytecode's stack, of which the topmost is in RAX."""
+class ProgramCompiler:
+    """Compiles one program. `height`: values on the bytecode's stack, of which the topmost is in RAX.
+
+    The code is position-independent and ends at its end, the program's value in RAX.
+    """
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -76,6 +79,7 @@ class _Compiler:
         """Label of the body's end. Labels are offsets of bytecode, plus 1 since BlockEncoder knows none of 0."""
         self._fresh = self._end + 1
         self._label = 0
+        self._after_goto = False
 
     def compile(self) -> bytes:
         """The body. Raises CannotCompile."""
@@ -89,16 +93,14 @@ class _Compiler:
             self._after_goto = False
             self._one(instruction)
         self._mark(self._end)
-        self._add(Instruction.create(Code.NOPD))
+        self.add(Instruction.create(Code.NOPD))
         encoder = BlockEncoder(64)
         encoder.add_many(self._code)
         return encoder.encode(0)
 
-    _after_goto = False
-
     # -- pieces
 
-    def _add(self, instruction: Instruction) -> None:
+    def add(self, instruction: Instruction) -> None:
         if self._label:
             instruction.ip = self._label
             self._label = 0
@@ -107,7 +109,7 @@ class _Compiler:
     def _mark(self, label: int) -> None:
         """What is added next stands at `label`."""
         if self._label:
-            self._add(Instruction.create(Code.NOPD))
+            self.add(Instruction.create(Code.NOPD))
         self._label = label
 
     def _new_label(self) -> int:
@@ -115,26 +117,26 @@ class _Compiler:
         return self._fresh
 
     def _branch(self, code: Code_, label: int) -> None:
-        self._add(Instruction.create_branch(code, label))
+        self.add(Instruction.create_branch(code, label))
 
     def _load(self, register: Register_, operand: MemoryOperand) -> None:
-        self._add(Instruction.create_reg_mem(Code.MOV_R64_RM64, register, operand))
+        self.add(Instruction.create_reg_mem(Code.MOV_R64_RM64, register, operand))
 
     def _move(self, to: Register_, source: Register_) -> None:
-        self._add(Instruction.create_reg_reg(Code.MOV_R64_RM64, to, source))
+        self.add(Instruction.create_reg_reg(Code.MOV_R64_RM64, to, source))
 
     def _constant(self, value: int) -> None:
         if value < 1 << 32:
-            self._add(Instruction.create_reg_u32(Code.MOV_R32_IMM32, Register.EAX, value))
+            self.add(Instruction.create_reg_u32(Code.MOV_R32_IMM32, Register.EAX, value))
         else:
-            self._add(Instruction.create_reg_u64(Code.MOV_R64_IMM64, RAX, value))
+            self.add(Instruction.create_reg_u64(Code.MOV_R64_IMM64, RAX, value))
 
     def _push(self) -> None:
         """Make RAX free for a new value on top."""
         if self._height > PROBE_STACK_WORDS:
             raise CannotCompile("too high a stack")
         if self._height:
-            self._add(Instruction.create_mem_reg(Code.MOV_RM64_R64, _slot(self._height - 1), RAX))
+            self.add(Instruction.create_mem_reg(Code.MOV_RM64_R64, _slot(self._height - 1), RAX))
         self._height += 1
 
     def _pop(self) -> None:
@@ -159,6 +161,10 @@ class _Compiler:
 
     # -- opcodes
 
+    def collect(self, length: int) -> None:
+        """Keep `length` bytes from the address in RAX, which stays. Only tracepoints do (trace_compiler.py)."""
+        raise CannotCompile("a condition collects nothing")
+
     def _one(self, instruction: AgentInstruction) -> None:
         op, operand = instruction.op, instruction.operand
         if op in _CONSTANTS:
@@ -166,13 +172,13 @@ class _Compiler:
             self._constant(operand)
         elif op in _LOADS:
             code, register = _LOADS[op]
-            self._add(Instruction.create_reg_mem(code, register, MemoryOperand(RAX)))
+            self.add(Instruction.create_reg_mem(code, register, MemoryOperand(RAX)))
         elif op in _PLAIN:
             self._pair()
-            self._add(Instruction.create_reg_reg(_PLAIN[op], RAX, RCX))
+            self.add(Instruction.create_reg_reg(_PLAIN[op], RAX, RCX))
         elif op in _COMPARISONS:
             self._pair()
-            self._add(Instruction.create_reg_reg(Code.CMP_R64_RM64, RAX, RCX))
+            self.add(Instruction.create_reg_reg(Code.CMP_R64_RM64, RAX, RCX))
             self._truth(_COMPARISONS[op])
         elif op in _SHIFTS:
             self._shift(op)
@@ -185,38 +191,38 @@ class _Compiler:
             handler(self, instruction)
 
     def _truth(self, code: Code_) -> None:
-        self._add(Instruction.create_reg(code, Register.AL))
-        self._add(Instruction.create_reg_reg(Code.MOVZX_R32_RM8, Register.EAX, Register.AL))
+        self.add(Instruction.create_reg(code, Register.AL))
+        self.add(Instruction.create_reg_reg(Code.MOVZX_R32_RM8, Register.EAX, Register.AL))
 
     def _shift(self, op: Op) -> None:
         """By 64 and more, all bits are gone (the CPU would take the count modulo 64)."""
         self._pair()
         small, done = self._new_label(), self._new_label()
-        self._add(Instruction.create_reg_i32(Code.CMP_RM64_IMM8, RCX, 63))
+        self.add(Instruction.create_reg_i32(Code.CMP_RM64_IMM8, RCX, 63))
         self._branch(Code.JBE_REL32_64, small)
         if op is Op.RSH_SIGNED:
-            self._add(Instruction.create_reg_u32(Code.SAR_RM64_IMM8, RAX, 63))
+            self.add(Instruction.create_reg_u32(Code.SAR_RM64_IMM8, RAX, 63))
         else:
             self._constant(0)
         self._branch(Code.JMP_REL32_64, done)
         self._mark(small)
-        self._add(Instruction.create_reg_reg(_SHIFTS[op], RAX, Register.CL))
+        self.add(Instruction.create_reg_reg(_SHIFTS[op], RAX, Register.CL))
         self._mark(done)
 
     def _divide(self, op: Op) -> None:
         """An overflow raises #DE here, and so leaves as any fault of a probe does."""
         self._pair()
         divides = self._new_label()
-        self._add(Instruction.create_reg_reg(Code.TEST_RM64_R64, RCX, RCX))
+        self.add(Instruction.create_reg_reg(Code.TEST_RM64_R64, RCX, RCX))
         self._branch(Code.JNE_REL32_64, divides)
         self._fail()
         self._mark(divides)
         if op in (Op.DIV_SIGNED, Op.REM_SIGNED):
-            self._add(Instruction.create(Code.CQO))
-            self._add(Instruction.create_reg(Code.IDIV_RM64, RCX))
+            self.add(Instruction.create(Code.CQO))
+            self.add(Instruction.create_reg(Code.IDIV_RM64, RCX))
         else:
-            self._add(Instruction.create_reg_reg(Code.XOR_R32_RM32, Register.EDX, Register.EDX))
-            self._add(Instruction.create_reg(Code.DIV_RM64, RCX))
+            self.add(Instruction.create_reg_reg(Code.XOR_R32_RM32, Register.EDX, Register.EDX))
+            self.add(Instruction.create_reg(Code.DIV_RM64, RCX))
         if op in (Op.REM_SIGNED, Op.REM_UNSIGNED):
             self._move(RAX, RDX)
 
@@ -232,11 +238,11 @@ class _Compiler:
             raise CannotCompile(f"register {name or number} is not compiled")
 
     def _log_not(self, _: AgentInstruction) -> None:
-        self._add(Instruction.create_reg_reg(Code.TEST_RM64_R64, RAX, RAX))
+        self.add(Instruction.create_reg_reg(Code.TEST_RM64_R64, RAX, RAX))
         self._truth(Code.SETE_RM8)
 
     def _bit_not(self, _: AgentInstruction) -> None:
-        self._add(Instruction.create_reg(Code.NOT_RM64, RAX))
+        self.add(Instruction.create_reg(Code.NOT_RM64, RAX))
 
     def _extend(self, instruction: AgentInstruction) -> None:
         self._narrow(instruction, Code.SAR_RM64_IMM8)
@@ -247,8 +253,8 @@ class _Compiler:
     def _narrow(self, instruction: AgentInstruction, right: Code_) -> None:
         bits = instruction.operand
         if 0 < bits < 64:
-            self._add(Instruction.create_reg_u32(Code.SHL_RM64_IMM8, RAX, 64 - bits))
-            self._add(Instruction.create_reg_u32(right, RAX, 64 - bits))
+            self.add(Instruction.create_reg_u32(Code.SHL_RM64_IMM8, RAX, 64 - bits))
+            self.add(Instruction.create_reg_u32(right, RAX, 64 - bits))
         elif not bits and right == Code.SHR_RM64_IMM8:
             self._constant(0)
 
@@ -260,14 +266,14 @@ class _Compiler:
 
     def _swap(self, _: AgentInstruction) -> None:
         below = _slot(self._height - 2)
-        self._add(Instruction.create_mem_reg(Code.XCHG_RM64_R64, below, RAX))
+        self.add(Instruction.create_mem_reg(Code.XCHG_RM64_R64, below, RAX))
 
     def _rotate(self, _: AgentInstruction) -> None:
         """a b c becomes c a b."""
         self._under(RCX, 1)
         self._under(RDX, 2)
-        self._add(Instruction.create_mem_reg(Code.MOV_RM64_R64, _slot(self._height - 3), RAX))
-        self._add(Instruction.create_mem_reg(Code.MOV_RM64_R64, _slot(self._height - 2), RDX))
+        self.add(Instruction.create_mem_reg(Code.MOV_RM64_R64, _slot(self._height - 3), RAX))
+        self.add(Instruction.create_mem_reg(Code.MOV_RM64_R64, _slot(self._height - 2), RDX))
         self._move(RAX, RCX)
 
     def _pick(self, instruction: AgentInstruction) -> None:
@@ -284,13 +290,25 @@ class _Compiler:
         self._move(RCX, RAX)
         self._pop()
         self._forward(instruction)
-        self._add(Instruction.create_reg_reg(Code.TEST_RM64_R64, RCX, RCX))
+        self.add(Instruction.create_reg_reg(Code.TEST_RM64_R64, RCX, RCX))
         self._branch(Code.JNE_REL32_64, instruction.operand + 1)
 
     def _forward(self, instruction: AgentInstruction) -> None:
         if instruction.operand <= instruction.offset:
             raise CannotCompile("it may loop")
         self._heights[instruction.operand] = self._height
+
+    def _trace_quick(self, instruction: AgentInstruction) -> None:
+        self.collect(instruction.operand)
+
+    def _trace(self, instruction: AgentInstruction) -> None:
+        """Only of a constant length, which gdb writes right before it."""
+        before = self._program.instructions[self._program.at[instruction.offset] - 1]
+        if before.op not in _CONSTANTS or instruction.offset in self._heights:
+            raise CannotCompile("the length is computed")
+        self._pop()
+        self.collect(before.operand)
+        self._pop()
 
     def _finish(self, _: AgentInstruction) -> None:
         if not self._height:
@@ -299,12 +317,13 @@ class _Compiler:
         self._after_goto = True
 
 
-_OTHERS: Final[dict[Op, Callable[[_Compiler, AgentInstruction], None]]] = {
-    Op.REG: _Compiler._register, Op.LOG_NOT: _Compiler._log_not, Op.BIT_NOT: _Compiler._bit_not,
-    Op.EXT: _Compiler._extend, Op.ZERO_EXT: _Compiler._zero_extend, Op.DUP: _Compiler._dup, Op.POP: _Compiler._drop,
-    Op.SWAP: _Compiler._swap, Op.ROT: _Compiler._rotate, Op.PICK: _Compiler._pick, Op.GOTO: _Compiler._goto,
-    Op.IF_GOTO: _Compiler._if_goto, Op.END: _Compiler._finish,
+_C = ProgramCompiler
+_OTHERS: Final[dict[Op, Callable[[ProgramCompiler, AgentInstruction], None]]] = {
+    Op.REG: _C._register, Op.LOG_NOT: _C._log_not, Op.BIT_NOT: _C._bit_not, Op.EXT: _C._extend,
+    Op.ZERO_EXT: _C._zero_extend, Op.DUP: _C._dup, Op.POP: _C._drop, Op.SWAP: _C._swap, Op.ROT: _C._rotate,
+    Op.PICK: _C._pick, Op.GOTO: _C._goto, Op.IF_GOTO: _C._if_goto, Op.END: _C._finish, Op.TRACE: _C._trace,
+    Op.TRACE_QUICK: _C._trace_quick, Op.TRACE16: _C._trace_quick,
 }  # fmt: skip
 
 
-__all__ = ["compile_conditions"]
+__all__ = ["CannotCompile", "ProgramCompiler", "compile_conditions"]

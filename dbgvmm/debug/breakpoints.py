@@ -73,7 +73,7 @@ class Breakpoints:
             self._cache.clear_breakpoint(rip)
             return
         probes = [one.probe if isinstance(one, CompiledCondition) else None for one in asked]
-        compiled = [probe for probe in probes if probe is not None]
+        compiled = sorted((probe for probe in probes if probe is not None), key=lambda probe: probe.records)
         try:
             together = reduce(or_, compiled) if len(compiled) == len(probes) else None
         except ValueError:
