@@ -55,7 +55,7 @@ class Parameter:
 class Command(Generic[P, R]):
     """A command: call it with a session and values, or let a `CommandTable` call it with words.
 
-    resumes: it runs the guest (gdb's `monitor` then says that gdb must read again). repeats: an empty line after it means "again".
+    resumes: it runs the guest; gdb's `monitor` then says that gdb must read again. repeats: an empty line means "again".
     """
 
     def __init__(
