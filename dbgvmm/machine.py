@@ -40,6 +40,7 @@ from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.tracepoints import MachineTracing
 from dbgvmm.debug.watchpoints import Watchpoints
 from dbgvmm.devices.board import Board
+from dbgvmm.figures import figures_of
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.fpu import reset_fpu
 from dbgvmm.hardware.layout import MASK64
@@ -465,33 +466,7 @@ class Machine:
 
     def stats(self) -> dict[str, float]:
         """All counters, flat; docs/statistics.md says what each means."""
-        dispatcher = self.dispatcher
-        figures: dict[str, float] = {"instructions": self.count}
-        figures.update(self.cache.stats())
-        figures.update(self.mmu.stats())
-        figures.update(
-            callouts=dispatcher.ledger.callouts,
-            chain_exits=dispatcher.ledger.chain_exits,
-            slice_exits=dispatcher.ledger.slice_exits,
-            window_faults=dispatcher.ledger.window_faults,
-            exits=self.engine.exits,
-            interrupts=dispatcher.ledger.interrupts,
-            exceptions=sum(dispatcher.ledger.exceptions.values()),
-            port_io=self.callouts.port_callouts.accesses,
-            mmio=self.mmio_accesses,
-            cr3_loads=self.cr3_loads,
-            adapted=dispatcher.adaptation.convicted,
-            acquitted=dispatcher.adaptation.acquitted,
-            adapted_stores=dispatcher.adaptation.adapted_stores,
-            steps_16_32=dispatcher.stepper.steps,
-            seconds_translating=dispatcher.ledger.seconds_translating,
-            seconds_hidden_faults=dispatcher.ledger.seconds_hidden_faults,
-            seconds_trace_faults=dispatcher.ledger.seconds_trace_faults,
-            seconds_callouts=dispatcher.ledger.seconds_callouts,
-            seconds_devices=self.callouts.port_callouts.ports.seconds,
-            seconds_total=self.seconds_total,
-        )
-        return figures
+        return figures_of(self)
 
 
 __all__ = ["GuestFault", "Machine", "MachineConfig"]
