@@ -10,6 +10,7 @@ FXSAVE of the engine does not keep the x87's last-instruction pointers: in fast 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from iced_x86 import Code, Encoder, Instruction, MemoryOperand, Register, Register_
@@ -71,6 +72,11 @@ class RecordLayout:
     fxsave: int
     blocks: tuple[tuple[int, int], ...]
     size: int
+
+    @cached_property
+    def registers(self) -> tuple[tuple[str, int], ...]:
+        """Names and bytes of the registers, in the order of their numbers."""
+        return tuple((NAMES[number], LONG.all[number].bits // 8) for number in register_numbers(self.mask))
 
 
 @dataclass(frozen=True)

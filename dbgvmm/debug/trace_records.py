@@ -8,15 +8,13 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from dbgvmm.debug.gdb_layouts import LONG
-from dbgvmm.debug.trace_compiler import FXSAVE, NAMES, RecordLayout
+from dbgvmm.debug.trace_compiler import FXSAVE, RecordLayout
 from dbgvmm.hardware.layout import DATA_VA, MASK64
-from gdbstub.tracing import TraceFrame, Tracepoint, register_numbers
+from gdbstub.tracing import TraceFrame, Tracepoint
 
 TIMESTAMP: Final = 1
 """The number of `$trace_timestamp`, which is in every frame. (gdbserver has it too, in microseconds.)"""
 _WORD: Final = struct.Struct("<Q")
-_SIZES: Final = {row.name: row.bits // 8 for row in LONG.all}
 _ST_AT, _XMM_AT, _SLOT = 32, 160, 16
 _FIXED_PLACES: Final = {"fctrl": (0, 2), "fstat": (2, 2), "mxcsr": (24, 4)}
 _VALID, _ZERO, _SPECIAL, _EMPTY = range(4)
@@ -34,13 +32,11 @@ def read_record(data: memoryview, at: int, tracepoint: Tracepoint, layout: Recor
     """The frame that a record is."""
     count, page, flags = struct.unpack_from("<qQQ", data, at + 8)
     address = tracepoint.address
-    values = {
-        "rip": _WORD.pack(address), "eflags": _WORD.pack(_flags(flags, page == DATA_VA)),
-        **{name: bytes(data[at + offset : at + offset + 8]) for offset, name in layout.words.items()},
-    }  # fmt: skip
+    values = {name: bytes(data[at + offset : at + offset + 8]) for offset, name in layout.words.items()}
+    values["rip"], values["eflags"] = _WORD.pack(address), _WORD.pack(_flags(flags, page == DATA_VA))
     if layout.fxsave:
         values.update(_fxsave(bytes(data[at + layout.fxsave : at + layout.fxsave + FXSAVE])))
-    registers = b"".join(values[name].ljust(size, b"\0")[:size] for name, size in _wanted(layout.mask))
+    registers = b"".join(values[name].ljust(size, b"\0")[:size] for name, size in layout.registers)
     blocks: dict[tuple[int, bytes], None] = {}
     for offset, length in layout.blocks:
         start = at + offset
@@ -48,10 +44,6 @@ def read_record(data: memoryview, at: int, tracepoint: Tracepoint, layout: Recor
     return TraceFrame(
         tracepoint.number, address, count, layout.mask, registers, tuple(blocks), ((TIMESTAMP, count & MASK64),)
     )
-
-
-def _wanted(mask: int) -> list[tuple[str, int]]:
-    return [(NAMES[number], _SIZES[NAMES[number]]) for number in register_numbers(mask)]
 
 
 def _flags(word: int, kernel: bool) -> int:
