@@ -95,7 +95,7 @@ def test_gdb_breaks_steps_reads_and_interrupts_a_booting_linux() -> None:
         assert (stop.reason, stop.pc) == (Reason.BREAKPOINT, STARTUP_64)
         assert "lea" in gdb.execute(f"x/6i {STARTUP_64:#x}")
         assert gdb.step_instruction().pc != STARTUP_64
-        assert "rflags" in gdb.monitor("info registers")
+        assert "RFL=" in gdb.monitor("info registers")
         gdb.delete()
         gdb.resume()
         with pytest.raises(TimedOut):
