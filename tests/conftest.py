@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from dbgvmm import Machine, MachineConfig
 from dbgvmm.commands import CommandTable, Session, command_table
@@ -20,6 +21,9 @@ from dbgvmm.debug.symbols import load_symbols
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.register_profile("search", max_examples=5000, deadline=None)
 settings.load_profile("fixed")
+if hasattr(providers, "_get_local_constants"):
+    # Hypothesis mixes in constants of all modules that are loaded, and that depends on which tests ran in this process.
+    providers._get_local_constants = lambda: providers._local_constants
 
 GUESTS = Path(__file__).parent.parent / "guests"
 MEMORY = 32 << 20

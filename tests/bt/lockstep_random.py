@@ -12,7 +12,7 @@ from typing import Final
 import lockstep_layout as layout
 from hypothesis import strategies as st
 from iced_x86 import Code, CpuidFeature, Decoder, FlowControl, Instruction, Mnemonic, Register
-from lockstep_reference import SENSITIVE
+from lockstep_reference import SENSITIVE, undefined_after
 
 _ASIDE: Final = SENSITIVE | {getattr(Mnemonic, name) for name in "CLI STI POPF POPFD POPFQ PAUSE".split()}
 _X87_ENVIRONMENT: Final = frozenset(
@@ -120,3 +120,11 @@ def assemble(sequence: list[Genes], base: int, offset: int) -> bytes:
     for gene in sequence:
         code += gene.bytes_at(base + offset + len(code), base)
     return code
+
+
+def leaves_flags_undefined(code: bytes, start: int) -> bool:
+    """Whether some flag's value depends on how the engine cuts the code into blocks (see `undefined_after`)."""
+    undefined = 0
+    for instruction in Decoder(64, code, ip=start):
+        undefined |= undefined_after(instruction, 0)
+    return undefined != 0
