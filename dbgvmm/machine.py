@@ -26,7 +26,7 @@ from dbgvmm.bt.cache import TC_PAGES, TranslationCache
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.dispatcher import Dispatcher
 from dbgvmm.bt.sync import StateSync
-from dbgvmm.bt.tcdata import BUDGET, TSC_BASE, TcData
+from dbgvmm.bt.tcdata import BUDGET, GUEST_CR3, TSC_BASE, TcData
 from dbgvmm.bt.watching import WatchHit
 from dbgvmm.cpu.bits import RFLAGS
 from dbgvmm.cpu.cpuid import CpuidTable
@@ -422,11 +422,13 @@ class Machine:
         if self.dispatcher.direct is not None:
             self.dispatcher.direct.forget()
         self.mmu.load_cr3(new)
+        self.data.words[GUEST_CR3 >> 3] = new
         self.engine.needs_flush = True
         self.catchpoints.cr3_written(old, new)
 
     def _on_paging_mode(self, cpu: VCpu) -> None:
         self.mmu.mode_changed()
+        self.data.words[GUEST_CR3 >> 3] = cpu.cr3
         self.sync.store_control()
         self.engine.needs_flush = True
 

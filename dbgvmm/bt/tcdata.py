@@ -48,6 +48,8 @@ TRACE_NEXT: Final = 0xC0
 PROBE_RSP: Final = 0xC8
 PROBE_PUSHED: Final = 0xE8
 """The guest's RSP while a probe has a stack of its own, and the word that it pushes there."""
+GUEST_CR3: Final = 0xF0
+"""The guest's CR3, for probes: the hardware's is a shadow root."""
 ALIASES: Final = 0x300
 MAX_ALIASES: Final = 8
 """For each alias of a watched page (aliases.py), four words: the page's address and the alias' for the kernel, and for the

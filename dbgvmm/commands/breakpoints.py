@@ -11,10 +11,9 @@ from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.parameters import Address, Count
 from dbgvmm.commands.session import NumberedBreakpoint, Session
 from dbgvmm.commands.table import command
-from dbgvmm.cpu.state import VCpu
+from dbgvmm.debug.address_space import InAddressSpace
 from dbgvmm.debug.watchpoints import Watch
 
-_CR3_TABLE = 0x000F_FFFF_FFFF_F000
 _KINDS = {(False, True): "write", (True, False): "read", (True, True): "access"}
 _ONE = Count(1)
 _PHYSICAL = " physical"
@@ -72,17 +71,6 @@ class BreakpointList:
         rows += [("-" if line.number is None else str(line.number), line.kind, line.range) for line in self.watchpoints]
         rows += [("-" if line.number is None else str(line.number), "catch", line.what) for line in self.catchpoints]
         return columns(rows, ("number", "kind", "at"))
-
-
-class InAddressSpace:
-    """A breakpoint's condition: CR3 points to this top-level table."""
-
-    def __init__(self, cpu: VCpu, cr3: int) -> None:
-        self._cpu = cpu
-        self._table = cr3 & _CR3_TABLE
-
-    def __call__(self) -> bool:
-        return self._cpu.cr3 & _CR3_TABLE == self._table
 
 
 @command("break", aliases=("b", "breakpoint"))

@@ -15,13 +15,15 @@ from typing import Final
 from iced_x86 import BlockEncoder, Code, Code_, Instruction, MemoryOperand, Register, Register_
 
 from dbgvmm.bt.probes import Probe
-from dbgvmm.bt.tcdata import PROBE_RAX, PROBE_RBX, PROBE_RCX, PROBE_RDX, PROBE_STACK, PROBE_STACK_WORDS
+from dbgvmm.bt.tcdata import GUEST_CR3, PROBE_RAX, PROBE_RBX, PROBE_RCX, PROBE_RDX, PROBE_STACK, PROBE_STACK_WORDS
 from dbgvmm.debug.gdb_description import GDB_REGISTERS
 from gdbstub.agent import Instruction as AgentInstruction
 from gdbstub.agent import Op, Program
 
 RAX, RCX, RDX, RBX = Register.RAX, Register.RCX, Register.RDX, Register.RBX
-_ASIDE: Final = {"rax": PROBE_RAX, "rcx": PROBE_RCX, "rdx": PROBE_RDX, "rbx": PROBE_RBX}
+_ASIDE: Final = {
+    "rax": PROBE_RAX, "rcx": PROBE_RCX, "rdx": PROBE_RDX, "rbx": PROBE_RBX, "cr3": GUEST_CR3,
+}  # fmt: skip
 _IN_PLACE: Final = {
     name: getattr(Register, name.upper())
     for name in ("rsi", "rdi", "rbp", "rsp", *(f"r{number}" for number in range(8, 16)))

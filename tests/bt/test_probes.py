@@ -14,7 +14,9 @@ from lockstep_assembler import Assembler
 from lockstep_state import Program
 
 from dbgvmm import Machine
+from dbgvmm.debug.address_space import InAddressSpace
 from dbgvmm.debug.agent import MachineAgent, ProgrammedCondition
+from dbgvmm.debug.gdb_description import GDB_REGISTERS
 from dbgvmm.debug.stops import StopKind
 from dbgvmm.hardware.layout import MASK64
 from dbgvmm.hardware.paging import PTE
@@ -204,6 +206,21 @@ def test_reading_for_a_condition_sets_no_accessed_bit() -> None:
     machine.breakpoints.add(program.start + 2, Counting(machine, code))
     assert hits_before(machine, program.end) == 0
     assert not machine.memory.translate(DATA).levels[-1].entry & PTE.A
+
+
+def test_a_breakpoint_of_one_address_space_holds_in_that_one() -> None:
+    program = Assembler().raw("90 90 90 90").program(gpr={"rsp": STACK})
+    for table, stops in ((layout.ROOT, 1), (layout.ROOT + layout.PAGE, 0)):
+        machine = loaded(program)
+        machine.breakpoints.add(program.start + 2, InAddressSpace(machine.cpu, table | 0xFFF))
+        assert program.start + 2 in machine.cache.probes
+        assert hits_before(machine, program.end) == stops
+
+
+def test_gdbs_conditions_on_cr3_are_compiled() -> None:
+    code = reg(next(n for n, row in enumerate(GDB_REGISTERS) if row.name == "cr3")) + const(layout.ROOT)
+    done = run(code + bytes((Op.EQUAL, Op.END)))
+    assert done.condition.probe is not None and done.hits == 1
 
 
 def test_memory_that_is_not_there_stops_and_says_so() -> None:
