@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from dbgvmm import Machine
 
@@ -20,19 +18,6 @@ FAR_JUMP, FIRST_64 = 0x1000B5, 0x1000E3
 FEATURES = b"qSupported:multiprocess+;swbreak+;hwbreak+;exec-events+"
 NARROW_G, WIDE_G = 2 * (10 * 4 + 6 * 4 + 80 + 32 + 128 + 4 + 16), 2 * (16 * 8 + 8 + 4 + 24 + 80 + 32 + 256 + 4 + 16)
 CONTINUE = b"vCont;c:p1.-1"
-
-
-@pytest.fixture
-def debug(booted: BootedMachine, tmp_path: Path) -> Iterator[Callable[[str], Debugged]]:
-    made: list[Debugged] = []
-
-    def make(guest: str) -> Debugged:
-        made.append(Debugged(booted(guest), tmp_path / "gdb"))
-        return made[-1]
-
-    yield make
-    for item in made:
-        item.server.close()
 
 
 def test_the_block_of_registers_has_the_length_of_the_mode(debug: Callable[[str], Debugged]) -> None:

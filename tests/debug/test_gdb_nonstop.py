@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from dbgvmm import Machine
 from dbgvmm.commands import Session
@@ -19,19 +17,6 @@ from debugged import LIMIT, Debugged, little
 from rsp_session import RspSession
 
 BootedMachine = Callable[..., Machine]
-
-
-@pytest.fixture
-def debug(booted: BootedMachine, tmp_path: Path) -> Iterator[Callable[[str], Debugged]]:
-    made: list[Debugged] = []
-
-    def make(guest: str) -> Debugged:
-        made.append(Debugged(booted(guest), tmp_path / "gdb"))
-        return made[-1]
-
-    yield make
-    for item in made:
-        item.server.close()
 
 
 def begin(session: RspSession) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,19 +22,6 @@ from debugged import LIMIT, Debugged, little
 from rsp_session import RspSession
 
 BootedMachine = Callable[..., Machine]
-
-
-@pytest.fixture
-def debug(booted: BootedMachine, tmp_path: Path) -> Iterator[Callable[[str], Debugged]]:
-    made: list[Debugged] = []
-
-    def make(guest: str) -> Debugged:
-        made.append(Debugged(booted(guest), tmp_path / "gdb"))
-        return made[-1]
-
-    yield make
-    for item in made:
-        item.server.close()
 
 
 def test_nothing_runs_before_the_debugger_says_so(debug: Callable[[str], Debugged]) -> None:
