@@ -20,6 +20,7 @@ A `Stub` lasts as long as its connection.
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import socket
@@ -27,8 +28,9 @@ import stat
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -38,6 +40,9 @@ _FORMS = "give PORT, HOST:PORT or unix:PATH, for instance 1234, 127.0.0.1:1234 o
 _CHUNK = 0x10000
 _CHUNKS_PER_POLL = 16
 _SEND_SECONDS = 10.0
+_LINGER: Final = 0.0001
+"""Seconds that `poll` stays awake after something was sent. A debugger seldom sends one packet alone (gdb's next one comes
+within this time nine times in ten), and the kernel takes longer to wake us than most packets take to serve."""
 
 
 class TransportError(Exception):
@@ -79,6 +84,9 @@ class Listener:
         self._path: Path | None = None
         self._client: socket.socket | None = None
         self._pending: deque[TransportEvent] = deque()
+        # Where there is but one CPU, staying awake would keep the debugger from running.
+        self._lingers = len(os.sched_getaffinity(0)) > 1
+        self._awake = False
         if address.startswith(_UNIX_PREFIX):
             self._path = Path(address.removeprefix(_UNIX_PREFIX))
             self._socket = _listen_unix(self._path)
@@ -117,11 +125,11 @@ class Listener:
     def poll(self, timeout: float | None = 0.0) -> list[TransportEvent]:
         """What has happened, waiting at most `timeout` seconds (None: for ever) for something to."""
         pending = self._pending
-        wait = 0.0 if pending else None if timeout is None else timeout * 1000
-        ready = {number for number, _ in self._poller.poll(wait)}
+        ready = dict(self._ready(0.0 if pending else timeout))
         # The client first: one that has gone makes room for the next.
-        if self._client is not None and self._client.fileno() in ready:
-            self._receive(self._client)
+        client = self._client
+        if client is not None and client.fileno() in ready:
+            self._receive(client)
         # But not in the same poll: who is told of the end may still answer it with `disconnect`.
         if self._socket.fileno() in ready and (self._client is not None or not self._pending):
             self._accept()
@@ -129,11 +137,25 @@ class Listener:
         pending.clear()
         return events
 
+    def _ready(self, timeout: float | None) -> list[tuple[int, int]]:
+        """What the poller gives within `timeout`. The first wait after a `send` begins awake."""
+        poll = self._poller.poll
+        if self._awake and (timeout is None or timeout > _LINGER):
+            self._awake = False
+            timeout = None if timeout is None else timeout - _LINGER
+            end = monotonic() + _LINGER
+            while not (ready := poll(0)) and monotonic() < end:
+                pass
+            if ready:
+                return ready
+        return poll(None if timeout is None else timeout * 1000)
+
     def send(self, data: bytes) -> None:
         """Send all of `data`. Without a debugger it is dropped; one that doesn't take it is disconnected."""
         client = self._client
         if client is None or not data:
             return
+        self._awake = self._lingers
         try:
             # Nearly always there is room for all of it; then no system call but this one is made.
             sent = client.send(data)
