@@ -15,6 +15,9 @@ from unicorn import Uc
 from unicorn import x86_const as uc_x86
 
 _ADVICE: Final = "use unicorn 2.1.x (2.1.4 is known to work)"
+_GPR_NAMES: Final = "RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10 R11 R12 R13 R14 R15".split()
+GPR_NUMBERS: Final = tuple(int(getattr(uc_x86, f"UC_X86_REG_{name}")) for name in _GPR_NAMES)
+"""Unicorn's numbers of the general registers, in the order of their encoding."""
 SEGMENT_STRIDE: Final = 24
 """Bytes from one cached segment to the next: selector, padding, base, limit, attributes."""
 
@@ -108,8 +111,7 @@ class ContextView:
     def _check(self, uc: Uc) -> None:
         """Write every field's own sentinel through the public interface and demand it where we think it is."""
         named: list[tuple[str, int, int]] = [
-            (name, getattr(uc_x86, f"UC_X86_REG_{name}"), self.gpr_q + i)
-            for i, name in enumerate("RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10 R11 R12 R13 R14 R15 RIP".split())
+            (name, getattr(uc_x86, f"UC_X86_REG_{name}"), self.gpr_q + i) for i, name in enumerate([*_GPR_NAMES, "RIP"])
         ]
         named += [("CR2", uc_x86.UC_X86_REG_CR2, self.cr_q + 2)]
         for number, (_, register, _) in enumerate(named):

@@ -57,14 +57,17 @@ class EngineError(RuntimeError):
 
 
 class RegisterBatch:
-    """Registers, by Unicorn's numbers, to be read in one call."""
+    """Registers to be read in one call, each to its place in `values`: `size` bytes, zeros at first, whose other places are
+    the owner's.
 
-    def __init__(self, numbers: Sequence[int]) -> None:
-        size = 16 * len(numbers)
+    registers: Unicorn's number and the offset of each. They are written one after the other, each as wide as Unicorn has it.
+    """
+
+    def __init__(self, registers: Sequence[tuple[int, int]], size: int) -> None:
         buffer = (ctypes.c_ubyte * size)()
         start = ctypes.addressof(buffer)
-        self.numbers = (ctypes.c_int * len(numbers))(*numbers)
-        self.places = (ctypes.c_void_p * len(numbers))(*range(start, start + size, 16))
+        self.numbers = (ctypes.c_int * len(registers))(*[number for number, _ in registers])
+        self.places = (ctypes.c_void_p * len(registers))(*[start + place for _, place in registers])
         self.values = memoryview(buffer).cast("B")
 
 
@@ -269,13 +272,12 @@ class Engine:
         self._check_status(self._lib.uc_context_reg_read(self.context.pointer, number, buffer))
         return bytes(buffer)[:size]
 
-    def read_registers(self, batch: RegisterBatch) -> memoryview:
-        """The registers of `batch`, of the saved context: 16 bytes for each, valid until the next call."""
+    def read_registers(self, batch: RegisterBatch) -> None:
+        """Read the registers of `batch`, of the saved context, to their places."""
         status = self._lib.uc_context_reg_read_batch(
             self.context.pointer, batch.numbers, batch.places, len(batch.numbers)
         )
         self._check_status(status)
-        return batch.values
 
     def write_register(self, number: int, data: bytes) -> None:
         """Set a register of the saved context, by Unicorn's number, to at most 16 bytes."""
