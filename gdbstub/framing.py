@@ -122,9 +122,11 @@ def checksum(body: bytes) -> int:
         return adler32(body) - 1 & 0xFF
     # The high half of each is a multiple of 256, so it adds nothing.
     chunk = _SUM_CHUNK_ASCII if body.isascii() else _SUM_CHUNK
-    view = memoryview(body)
-    pieces = [view[at : at + chunk] for at in range(0, len(body), chunk)]
-    return sum(map(adler32, pieces)) - len(pieces) & 0xFF
+    starts = range(0, len(body), chunk)
+    total = -len(starts)
+    for at in starts:
+        total += adler32(body[at : at + chunk])
+    return total & 0xFF
 
 
 def escape(payload: bytes) -> bytes:
