@@ -84,8 +84,6 @@ class Listener:
         self._path: Path | None = None
         self._client: socket.socket | None = None
         self._pending: deque[TransportEvent] = deque()
-        # Where there is but one CPU, staying awake would keep the debugger from running.
-        self._lingers = len(os.sched_getaffinity(0)) > 1
         self._awake = False
         if address.startswith(_UNIX_PREFIX):
             self._path = Path(address.removeprefix(_UNIX_PREFIX))
@@ -144,9 +142,11 @@ class Listener:
             self._awake = False
             timeout = None if timeout is None else timeout - _LINGER
             end = monotonic() + _LINGER
-            while not (ready := poll(0)) and monotonic() < end:
-                pass
-            if ready:
+            while not (ready := poll(0)):
+                os.sched_yield()  # to the debugger, if it is on the same CPU
+                if monotonic() > end:
+                    break
+            else:
                 return ready
         return poll(None if timeout is None else timeout * 1000)
 
@@ -155,7 +155,7 @@ class Listener:
         client = self._client
         if client is None or not data:
             return
-        self._awake = self._lingers
+        self._awake = True
         try:
             # Nearly always there is room for all of it; then no system call but this one is made.
             sent = client.send(data)

@@ -30,12 +30,11 @@ class RecordingPoll:
 
 
 class Connection:
-    """A listener with a debugger that has connected. `cpus`: how many there are to run on."""
+    """A listener with a debugger that has connected."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, cpus: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.poller = RecordingPoll()
         monkeypatch.setattr(select, "poll", lambda: self.poller)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
         self.listener = Listener("0")
         self.debugger = self.connect()
         (event,) = self.listener.poll(5)
@@ -58,7 +57,7 @@ class Connection:
 
 @pytest.fixture
 def connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
-    connection = Connection(monkeypatch, cpus=2)
+    connection = Connection(monkeypatch)
     yield connection
     connection.close()
 
@@ -86,11 +85,16 @@ def test_a_debugger_that_is_silent_costs_no_processor(connection: Connection) ->
     assert thread_time() - before < WAIT / 3
 
 
-def test_with_one_processor_it_makes_room_for_the_debugger_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = Connection(monkeypatch, cpus=1)
+def test_while_it_is_awake_a_debugger_on_the_same_processor_may_run(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_yield", lambda: connection.debugger.sendall(b"$g#67"))
     connection.listener.send(b"+")
-    assert connection.waits(0.001) == [1]
-    connection.close()
+    connection.poller.waits.clear()
+    (event,) = connection.listener.poll(WAIT)
+    assert isinstance(event, Received)
+    assert event.data.startswith(b"$g#67")
+    assert {*connection.poller.waits} == {0}
 
 
 def test_what_comes_while_it_is_awake_is_taken_without_sleeping(connection: Connection) -> None:
