@@ -154,6 +154,34 @@ def test_compiled_operators_agree_at_the_edges(op: Op) -> None:
     assert asked < runs // 2  # where the next tick of the timer is near, and at an overflow
 
 
+def jump(op: Op, to: int) -> bytes:
+    return bytes((op,)) + to.to_bytes(2, "big")
+
+
+@pytest.mark.parametrize("left", [0, 5])
+@pytest.mark.parametrize("right", [0, 7])
+def test_jumps_are_compiled(left: int, right: int) -> None:
+    """As gdb writes `left && right`, and `left || right`."""
+    size, step = len(const(0)), len(jump(Op.GOTO, 0))
+    second = size + 2 * step
+    third = second + size + 2 * step
+    end = third + 2 * size + step
+    both = (
+        const(left) + jump(Op.IF_GOTO, second) + jump(Op.GOTO, third + size + step)
+        + const(right) + jump(Op.IF_GOTO, third) + jump(Op.GOTO, third + size + step)
+        + const(1) + jump(Op.GOTO, end) + const(0) + bytes((Op.END,))
+    )  # fmt: skip
+    either = (
+        const(left) + jump(Op.IF_GOTO, third + size + step) + jump(Op.GOTO, second)
+        + const(right) + jump(Op.IF_GOTO, third + size + step) + jump(Op.GOTO, third)
+        + const(0) + jump(Op.GOTO, end) + const(1) + bytes((Op.END,))
+    )  # fmt: skip
+    for code, expected in ((both, bool(left and right)), (either, bool(left or right))):
+        done = run(code)
+        assert done.condition.probe is not None
+        assert done.hits == int(expected)
+
+
 @settings(DETERMINISTIC, max_examples=60)
 @given(expression=expressions, flags=st.integers(0, 0xFFF), cpl=st.sampled_from((0, 3)))
 def test_the_guest_does_not_notice(expression: bytes, flags: int, cpl: int) -> None:
