@@ -72,11 +72,12 @@ def detach(session: Session, _target: Target, arguments: bytes) -> Reply:
 
 
 def kill(session: Session, target: Target, _: bytes) -> Reply:
-    """`k`: end the target. It has no reply, so a target that cannot be ended is just let go."""
+    """`k`: end the target. gdb wants no reply, and a target that cannot be ended is just let go; lldb wants a stop reply."""
     if isinstance(target, Kill):
         target.kill()
         session.running.clear()
-    return Enter(State.IDLE if session.extended else State.DISCONNECTED)
+    reply = encode_stop(session, Terminated()) if session.thread_suffixes else None
+    return Enter(State.IDLE if session.extended else State.DISCONNECTED, reply)
 
 
 def kill_process(session: Session, target: Kill, arguments: bytes) -> Reply:

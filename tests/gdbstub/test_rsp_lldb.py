@@ -91,3 +91,9 @@ def test_a_breakpoint_is_the_reason() -> None:
     machine.reason = BreakpointHit()
     reply = Stub(machine).feed(frame(b"jThreadsInfo"))
     assert b'"reason":"breakpoint"' in reply
+
+
+def test_lldb_is_told_that_it_has_killed_the_target(machine: Machine) -> None:
+    client = Client(machine)
+    client.ask("QThreadSuffixSupported")
+    assert client.ask("k") == b"X09"
