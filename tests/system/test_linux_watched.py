@@ -1,4 +1,4 @@
-"""Debian's Linux while its first programs run: watched where it writes all the time, and traced, it does what it always does."""
+"""Debian's Linux while its first programs run: watched where it writes all the time, and traced, it does what it does."""
 
 from __future__ import annotations
 
