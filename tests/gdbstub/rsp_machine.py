@@ -224,7 +224,11 @@ class Machine:
                 if (cpu[RIP], hardware) in self.breakpoints:
                     return BreakpointHit(thread, hardware)
         self._fresh.discard(thread)
-        if (reason := self._execute(thread, cpu)) is not None:
+        try:
+            reason = self._execute(thread, cpu)
+        except MemoryFault:
+            reason = Signalled(Signal.SEGV, thread)
+        if reason is not None:
             return reason
         match action:
             case Step():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 from rsp_client import Client, payloads
-from rsp_machine import BASE, DATA, INC_RAX, NOP, RAX, RIP, Machine
+from rsp_machine import BASE, DATA, INC_RAX, NOP, RAX, RBX, RIP, Machine
 
 from gdbstub import ONLY_THREAD, Action, Continue, State, Step, StepRange, ThreadId
 from gdbstub.framing import frame
@@ -218,3 +218,10 @@ def test_the_address_is_for_the_thread_of_hc() -> None:
     client.ask("Hc2")
     client.ask_all(f"s{NOP:x}")
     assert [cpu.values[RIP] for cpu in machine.cpus.values()] == [BASE, NOP]
+
+
+def test_a_guest_that_faults_is_a_stop(client: Client, machine: Machine) -> None:
+    machine.write_memory(ONLY_THREAD, BASE, b"\x88\x03")  # mov [rbx], al
+    machine.cpus[ONLY_THREAD].values[RIP] = BASE
+    machine.cpus[ONLY_THREAD].values[RBX] = 0x1234_5678
+    assert go(client, machine, "c").startswith(b"T0b")
