@@ -46,7 +46,7 @@ class FaultExits:
         if error & _FETCH and TC_VA <= address < TC_VA + TC_SIZE:
             self._on_window_fault(rip)
             return
-        if self.cache.probes and self._in_probe(rip):
+        if self._in_probe(rip):
             return
         if self._context.gpr[0] in _LOOKUP_BASES and self._on_lookup_fault(rip, address):
             return
@@ -69,7 +69,7 @@ class FaultExits:
     def _in_probe(self, tc_rip: int) -> bool:
         """Whether a probe faulted. If so, it leaves."""
         unit = self.cache.unit_at(tc_rip)
-        leave = leave_at(unit, tc_rip) if unit is not None else 0
+        leave = leave_at(unit, tc_rip) if unit is not None and unit.probes else 0
         if leave:
             self._q[self._rip] = leave
         return leave != 0
@@ -137,7 +137,7 @@ class FaultExits:
         rip = self._q[self._rip]
         if not TC_VA <= rip < TC_VA + TC_SIZE:
             raise EngineError(f"exception {vector} at {rip:#x}, outside the TC")
-        if self.cache.probes and self._in_probe(rip):
+        if self._in_probe(rip):
             return
         self.recovery.recover(rip)
         one_round, self._dispatcher.one_round = self._dispatcher.one_round, False

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 GUARDED_AFTER = 4
 MAX_GAPS: Final = 4
+LAST_GUARD: Final = 8
+"""So often an instruction gets another guard: one that alternates between watched pages cannot have the right one."""
 _CR3_TABLE: Final = 0x000F_FFFF_FFFF_F000
 
 
@@ -219,7 +221,7 @@ class Watching:
         if self.hit is not None or not unit.live or len(page.pages) > 1:
             return
         count = page.beside[offset] = page.beside.get(offset, 0) + 1
-        if count % GUARDED_AFTER:
+        if count % GUARDED_AFTER or count > LAST_GUARD * GUARDED_AFTER:
             return
         if self._guarded_for != self.watches:
             if self._guarded_for:
