@@ -315,10 +315,7 @@ class Dispatcher:
             self._enter_debugged(rip)
             return
         if remaining <= MARGIN or self.ignore_breakpoint or cpu.interrupt_shadow:
-            one = self.ignore_breakpoint or cpu.interrupt_shadow
-            self.ignore_breakpoint = False
-            cpu.interrupt_shadow = False
-            self.enter_precise(1 if one else remaining)
+            self._enter_precise_checked(rip, remaining)
             return
         if self.direct is not None and self.direct.wants(remaining):
             self.direct.enter()
@@ -332,6 +329,19 @@ class Dispatcher:
             entry = cache.find(rip, user).entry
             self.ledger.seconds_translating += perf_counter() - start
         self.set_context(entry)
+
+    def _enter_precise_checked(self, rip: int, remaining: int) -> None:
+        """From `resume`, which looks for a breakpoint at RIP again if this raises CacheFull: it may only be known since now."""
+        cpu = self.cpu
+        ignored, shadow = self.ignore_breakpoint, cpu.interrupt_shadow
+        self.ignore_breakpoint = False
+        cpu.interrupt_shadow = False
+        try:
+            unit = self.cache.find_precise(rip, cpu.cpl == 3, 1 if ignored or shadow else remaining)
+        except CacheFull:
+            self.ignore_breakpoint, cpu.interrupt_shadow = ignored, shadow
+            raise
+        self.set_context(unit.entry)
 
     def _enter_debugged(self, rip: int) -> None:
         """Run one instruction for a guest that debugs itself. Raises GuestFault #DB for an instruction breakpoint."""

@@ -188,7 +188,7 @@ class GdbServer:
         if self._stub is not None:
             self._stub = None
             self._say("gdb has let go")
-            self._target.drop_breakpoints()
+            self._target.let_go()
             self.killed = self.killed or self._target.killed
             if hang_up:
                 self._listener.disconnect()

@@ -376,7 +376,12 @@ class GdbTarget:
         for addresses in (self._software, self._hardware):
             for address in sorted(addresses):
                 self._remove(addresses, address)
+
+    def let_go(self) -> None:
+        """The debugger has gone: nothing of it stays, but tracing that was to go on."""
+        self.drop_breakpoints()
         self.experiment.debugger_gone()
+        self.experiment.refusal = ""
 
     # -- monitor
 

@@ -77,7 +77,7 @@ class Victim:
         assert state_of(self.machine) == self.before
         (reply,) = self.ask(b"p10")
         assert int.from_bytes(bytes.fromhex(reply.decode()), "little") == KMAIN
-        self.target.drop_breakpoints()
+        self.target.let_go()
         for items in (self.machine.breakpoints, self.machine.watchpoints, self.machine.catchpoints):
             items.clear()
         self.machine.run()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dbgvmm import Machine
+from dbgvmm.debug.gdb_target import GdbTarget
+from gdbstub.tracing import Key, Plan, Tracepoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -174,3 +176,30 @@ def test_the_kernel_is_named_only_to_a_debugger_that_took_it_from_here(debug: Ca
         session.send(b"k")
 
     debugged.run(script)
+
+
+def test_a_change_of_mode_does_not_end_tracing(debug: Callable[[str], Debugged]) -> None:
+    debugged = debug("hello")
+    experiment = debugged.machine.tracing.experiment
+    experiment.define(Tracepoint(Key(1, 0x106000), Plan()), enabled=True)
+    experiment.complete(Key(1, 0x106000))
+    experiment.start()
+    running: list[bool] = []
+
+    def script(session: RspSession) -> None:
+        session.ask(FEATURES)
+        assert b"exec:" in session.ask(CONTINUE)
+        running.append(experiment.running)
+        session.send(b"k")
+
+    debugged.run(script)
+    assert running == [True]
+
+
+def test_tracepoints_are_not_refused_when_the_debugger_has_left(booted: BootedMachine) -> None:
+    machine = booted("hello")
+    target = GdbTarget(machine)
+    target.takes_exec_events = True
+    assert "64-bit code" in machine.tracing.experiment.refusal
+    target.let_go()
+    assert machine.tracing.experiment.refusal == ""

@@ -249,6 +249,6 @@ def test_setting_a_breakpoint_twice_is_once_and_others_are_left_alone(booted: Bo
     target.insert_breakpoint(0x1000, 1)
     target.insert_hardware_breakpoint(0x2000, 1)
     target.remove_breakpoint(0x3000, 1)
-    target.drop_breakpoints()
+    target.let_go()
     assert list(machine.breakpoints) == [0x1000]
     assert isinstance(target, MonitorProtocol)

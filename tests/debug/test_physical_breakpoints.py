@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,24 @@ def test_the_guest_does_not_notice(booted: BootedMachine) -> None:
 def test_mistakes_are_explained(hello: Session, table: CommandTable, line: str) -> None:
     with pytest.raises(CommandError, match=r"not in RAM|exclude"):
         table.execute(hello, line)
+
+
+def test_a_page_that_is_first_run_just_before_a_deadline_stops_too(
+    booted: BootedMachine, guest: Callable[[str], Path]
+) -> None:
+    """There, units are cut to length, and made by another way than elsewhere."""
+    symbols = load_symbols(guest("selftest").with_suffix(".elf64"))
+    place = symbols.find("check_eq")
+    assert place is not None
+    plain = booted("selftest")
+    plain.breakpoints.add(place.address)
+    assert plain.run().kind is StopKind.BREAKPOINT
+    gpa = plain.memory.translate(place.address).gpa
+    assert gpa is not None
+    for beyond in (1, 5, 15):
+        machine = booted("selftest")
+        machine.run(max_count=plain.count - 1)
+        machine.cache.flush()  # so that the page is translated only when it is arrived at
+        machine.physical_breakpoints.add(gpa)
+        stop = machine.run(max_count=plain.count + beyond)
+        assert (stop.kind, machine.count) == (StopKind.BREAKPOINT, plain.count)

@@ -144,7 +144,7 @@ def test_a_tracepoint_and_a_conditional_breakpoint_at_one_place_each_see_their_a
     assert machine.run().kind is StopKind.BREAKPOINT
     assert machine.cpu.gpr[7] == 19
     assert experiment.find(key).hits == 1
-    target.drop_breakpoints()
+    target.let_go()
     experiment.clear()
     assert at not in machine.cache.all_breakpoints
 

@@ -106,7 +106,7 @@ class RealMachine:
             if stub.state is State.RUNNING:
                 stub.report_stop(target.note_stop(machine.run(steps=_STEPS)))
         stub.close()
-        target.drop_breakpoints()
+        target.let_go()
         for items in (machine.breakpoints, machine.watchpoints, machine.catchpoints, machine.physical_breakpoints):
             items.clear()
 
