@@ -20,6 +20,9 @@ U32 = Struct("<I")
 U64 = Struct("<Q")
 STORE_RAX, LOAD_RAX = b"\x48\x89\x05", b"\x48\x8b\x05"
 STORE_RCX, LOAD_RCX = b"\x48\x89\x0d", b"\x48\x8b\x0d"
+SAVE_FLAGS = b"\x9f\x0f\x90\xc0"
+LOAD_FLAGS = b"\x04\x7f\x9e"
+"""`lahf; seto al` and `add al, 7Fh; sahf`: all six arithmetic flags into AX and back, without a stack."""
 _COUNT_FLAGS_DEAD = Struct("<3siB2si")
 _COUNT_FLAGS_LIVE = Struct("<3si3si3sB3si3si2s3siBi3si")
 _SIDE_EXIT = Struct("<3si3si3sB3si3siBi")

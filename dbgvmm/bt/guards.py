@@ -30,7 +30,7 @@ from iced_x86 import (
 from dbgvmm.bt import classify as cls
 from dbgvmm.bt import units
 from dbgvmm.bt.accesses import BIT_TESTS
-from dbgvmm.bt.emission import I32, LOAD_RAX, STORE_RAX, U64, Emission, fits_signed32
+from dbgvmm.bt.emission import I32, LOAD_FLAGS, LOAD_RAX, SAVE_FLAGS, STORE_RAX, U64, Emission, fits_signed32
 from dbgvmm.bt.tcdata import PROBE_FLAGS, SPILL_ANY, SPILL_RAX, alias_words
 from dbgvmm.hardware.layout import MASK64
 
@@ -46,10 +46,6 @@ _ABSOLUTE: Final = frozenset(
      Code.MOV_MOFFS8_AL, Code.MOV_MOFFS16_AX, Code.MOV_MOFFS32_EAX, Code.MOV_MOFFS64_RAX)
 )  # fmt: skip
 """These take no base register."""
-_SAVE_FLAGS: Final = b"\x9f\x0f\x90\xc0"
-"""lahf; seto al"""
-_LOAD_FLAGS: Final = b"\x04\x7f\x9e"
-"""add al, 7Fh (OF again); sahf"""
 _STACK_DOWN: Final = b"\x48\x8d\x64\x24\xf8"
 """lea rsp, [rsp - 8]"""
 _SEGMENT_BASES: Final = {Register.FS: b"\xf3\x48\x0f\xae\xc0", Register.GS: b"\xf3\x48\x0f\xae\xc8"}
@@ -112,11 +108,11 @@ def emit_guarded(
     base = _SEGMENT_BASES.get(instruction.memory_segment) if _has_memory(instruction) else None
     if base is not None:
         code += base + bytes((0x48, 0x8D, register << 3 | 4, register))  # lea register, [register + rax]
-    code += _SAVE_FLAGS
+    code += SAVE_FLAGS
     out.data_ref(bytes((0x48, 0x2B, register << 3 | 5)), page)  # sub register, [page]
     elsewhere = _choose(out, guard, register, size)
     out.data_ref(bytes((0x48, 0x03, register << 3 | 5)), alias)  # add register, [alias]
-    code += _LOAD_FLAGS
+    code += LOAD_FLAGS
     out.data_ref(LOAD_RAX, SPILL_RAX)
     fix = units.FIX_SPILL + register
     out.mark(guest, number, fix)
@@ -128,7 +124,7 @@ def emit_guarded(
     I32.pack_into(code, elsewhere - 4, len(code) - elsewhere)
     if len(guard.gaps) > 1:
         out.data_ref(LOAD_RAX, PROBE_FLAGS)
-    code += _LOAD_FLAGS
+    code += LOAD_FLAGS
     out.data_ref(LOAD_RAX, SPILL_RAX)
     out.data_ref(bytes((0x48, 0x8B, register << 3 | 5)), SPILL_ANY)
     out.mark(guest, number)

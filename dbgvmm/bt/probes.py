@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbgvmm.bt import units
-from dbgvmm.bt.emission import I32, STORE_RAX, STORE_RCX, U32, U64, Emission
+from dbgvmm.bt.emission import I32, LOAD_FLAGS, SAVE_FLAGS, STORE_RAX, STORE_RCX, U32, U64, Emission
 from dbgvmm.bt.tcdata import PROBE_BUFFER, PROBE_COUNT, PROBE_FLAGS, PROBE_RAX, PROBE_RBX, PROBE_RCX, PROBE_RDX
 from dbgvmm.bt.units import Site, TranslationUnit
 from dbgvmm.hardware.layout import DATA_VA, MASK64, TRACE_VA, USER_DATA_VA, USER_TRACE_VA
@@ -24,8 +24,6 @@ MAX_BODY: Final = 2048
 
 _STORE_RDX: Final = b"\x48\x89\x15"
 _STORE_RBX: Final = b"\x48\x89\x1d"
-_SAVE_FLAGS: Final = b"\x9f\x0f\x90\xc0"
-"""lahf; seto al"""
 _MOV_RBX: Final = b"\x48\xbb"
 _MOV_RAX: Final = b"\x48\xb8"
 _STORE_AT_RBX: Final = b"\x48\x89\x83"
@@ -36,7 +34,7 @@ _JZ: Final = b"\x74"
 _JNZ_NEAR: Final = b"\x0f\x85"
 _RESTORE: Final = b"".join((
     b"\x48\x8b\x83", U32.pack(PROBE_FLAGS),  # mov rax, [rbx + ...]
-    b"\x04\x7f\x9e",  # add al, 7Fh (OF again); sahf
+    LOAD_FLAGS,
     b"\x48\x8b\x83", U32.pack(PROBE_RAX),
     b"\x48\x8b\x8b", U32.pack(PROBE_RCX),
     b"\x48\x8b\x93", U32.pack(PROBE_RDX),
@@ -77,7 +75,7 @@ def emit_probe(out: Emission, probe: Probe, guest: int, number: int) -> None:
     out.data_ref(_STORE_RDX, PROBE_RDX)
     out.data_ref(_STORE_RBX, PROBE_RBX)
     code, unit = out.code, out.unit
-    code += _SAVE_FLAGS
+    code += SAVE_FLAGS
     out.data_ref(STORE_RAX, PROBE_FLAGS)
     code += _MOV_RBX + U64.pack(USER_DATA_VA if out.user else DATA_VA)
     if probe.records:
