@@ -63,12 +63,12 @@ def run(options: argparse.Namespace) -> int:
     check_writable(options.stats)
     script = read_script(options.command)
     machine = boot(options)
-    symbols = find_symbols(options.symbols, options.kernel, machine)
+    machine.symbols.add(find_symbols(options.symbols, options.kernel, machine))
     keys = LateKeys()
     with ExitStack() as resources:
         serial = open_serial_line(options, keys)
         resources.callback(serial.close)
-        gdb_session = Session(machine, symbols)
+        gdb_session = Session(machine)
         gdb = open_gdb(options.gdb, gdb_session)
         if gdb is not None:
             resources.callback(gdb.close)
@@ -79,7 +79,6 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
         keys.supervisor = supervisor
         gdb_session.run_with(supervisor.run)
-        supervisor.session.symbols = symbols
         supervisor.repl_wanted = options.repl
         supervisor.make_repl = lambda: make_repl(supervisor)
         announce(options, outside, gdb)

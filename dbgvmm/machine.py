@@ -37,6 +37,7 @@ from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.catchpoints import Catchpoints
 from dbgvmm.debug.physical_breakpoints import PhysicalBreakpoints
 from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.debug.symbols import Symbols
 from dbgvmm.debug.tracepoints import MachineTracing
 from dbgvmm.debug.watchpoints import Watchpoints
 from dbgvmm.devices.board import Board
@@ -131,6 +132,8 @@ class Machine:
         )
         if config.user == "direct":
             self.dispatcher.run_user_directly()
+        self.symbols = Symbols()
+        """Names of addresses: what commands, profiles and scripts show and understand."""
         self.serial_log = bytearray()
         """What the guest has printed on COM1: at least the newest SERIAL_LOG bytes."""
         self.breakpoints = Breakpoints(self.cache)

@@ -9,7 +9,7 @@ from dbgvmm.commands.errors import CommandError
 from dbgvmm.debug.breakpoints import Condition
 from dbgvmm.debug.catchpoints import Catch
 from dbgvmm.debug.stops import Stop, StopKind
-from dbgvmm.debug.symbols import SymbolTable
+from dbgvmm.debug.symbols import Symbols, SymbolTable
 from dbgvmm.debug.watchpoints import Watch
 from dbgvmm.machine import Machine
 
@@ -33,8 +33,9 @@ class RunFunction(Protocol):
 class Session:
     """One person's (or script's) view of a machine.
 
-    run: how to run it, `machine.run` unless a front end has something to look after meanwhile. as_qemu: commands that
-    QEMU's monitor has too show what that shows, since gdb's users have scripts that read it.
+    symbols: added to those that the machine knows. run: how to run it, `machine.run` unless a front end has something to
+    look after meanwhile. as_qemu: commands that QEMU's monitor has too show what that shows, since gdb's users have
+    scripts that read it.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class Session:
     ) -> None:
         self.machine = machine
         self.as_qemu = as_qemu
-        self.symbols = symbols if symbols is not None else SymbolTable()
+        if symbols is not None:
+            machine.symbols.add(symbols)
         self.breakpoints: dict[int, NumberedBreakpoint] = {}
         self.watchpoints: dict[int, Watch] = {}
         self.catchpoints: dict[int, Catch] = {}
@@ -50,6 +52,11 @@ class Session:
         self.examined_format = ("x", "w")
         self.examined_to = 0
         self._run: RunFunction = run or machine.run
+
+    @property
+    def symbols(self) -> Symbols:
+        """The machine's."""
+        return self.machine.symbols
 
     def run_with(self, run: RunFunction) -> None:
         """Run the machine so from now on."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from dbgvmm import Machine
 from dbgvmm.commands import CommandError, Session
 from dbgvmm.commands.expression import evaluate
 from dbgvmm.cpu.bits import GPR
@@ -64,6 +67,6 @@ def test_what_is_no_expression_is_said_so(hello: Session, text: str, words: str)
     assert words in str(caught.value)
 
 
-def test_without_symbols_the_message_says_how_to_load_some(hello: Session) -> None:
+def test_without_symbols_the_message_says_how_to_load_some(booted: Callable[[str], Machine]) -> None:
     with pytest.raises(CommandError, match="--symbols"):
-        evaluate(Session(hello.machine), KMAIN)
+        evaluate(Session(booted("hello")), KMAIN)

@@ -1,4 +1,4 @@
-"""Symbols: names for addresses and addresses for names, from an ELF file or a Linux System.map.
+"""Symbol tables out of files: an ELF file or a Linux System.map.
 
 Source: System V ABI, chapter 4 "Symbol Table"; nm(1) for the letters of a System.map.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
+
+from dbgvmm.debug.symbols.table import Symbol, SymbolError, SymbolTable
 
 _SHN_ABS: Final = 0xFFF1
 _SHN_LORESERVE: Final = 0xFF00
@@ -24,68 +25,6 @@ _ELF_TYPES: Final = {_STT_NOTYPE: "label", _STT_OBJECT: "data", _STT_FUNC: "code
 _MAP_LINE: Final = re.compile(r"([0-9a-fA-F]{1,16}) ([a-zA-Z?]) (\S+)(?:\s.*)?")
 _ELF_SYMBOL64: Final = struct.Struct("<IBBHQQ")
 _ELF_SYMBOL32: Final = struct.Struct("<IIIBBH")
-
-
-class SymbolError(Exception):
-    """A symbol file cannot be read. The message is one line that says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    """One symbol. end: the first address that no longer belongs to it. kind: "code", "data", "label" or "absolute"."""
-
-    name: str
-    address: int
-    end: int
-    kind: str
-
-
-class SymbolTable:
-    """Symbols to look up both ways. An empty table knows nothing and is fine."""
-
-    def __init__(self, symbols: Iterable[Symbol] = (), source: str = "") -> None:
-        self.source = source
-        self._by_name: dict[str, Symbol] = {}
-        placed: dict[int, Symbol] = {}
-        for symbol in symbols:
-            self._by_name.setdefault(symbol.name, symbol)
-            if symbol.kind != "absolute":
-                known = placed.get(symbol.address)
-                # Of several names for an address, a function's says more than a label's.
-                if known is None or (known.kind == "label" and symbol.kind != "label"):
-                    placed[symbol.address] = symbol
-        self._addresses = sorted(placed)
-        self._symbols = [placed[address] for address in self._addresses]
-
-    def __len__(self) -> int:
-        return len(self._by_name)
-
-    def __iter__(self) -> Iterator[Symbol]:
-        return iter(self._symbols)
-
-    def find(self, name: str) -> Symbol | None:
-        """The symbol of that name; of several (file-local ones) the first in the file."""
-        return self._by_name.get(name)
-
-    def at(self, address: int) -> tuple[Symbol, int] | None:
-        """The symbol that covers an address, and the offset into it."""
-        at = bisect_right(self._addresses, address) - 1
-        if at < 0:
-            return None
-        symbol = self._symbols[at]
-        return (symbol, address - symbol.address) if address < symbol.end or address == symbol.address else None
-
-    def describe(self, address: int) -> str:
-        """ "kmain+0x10" or "kmain"; "" for an address without a symbol."""
-        found = self.at(address)
-        if found is None:
-            return ""
-        symbol, offset = found
-        return f"{symbol.name}+{offset:#x}" if offset else symbol.name
-
-    def starting_with(self, prefix: str) -> list[str]:
-        """The names that begin with `prefix`, in order."""
-        return sorted(name for name in self._by_name if name.startswith(prefix))
 
 
 def load_symbols(path: Path) -> SymbolTable:
