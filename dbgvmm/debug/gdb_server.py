@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _STEPS_BETWEEN_POLLS: Final = 256
 _MORE_TO_COME: Final = 0.005
 """Seconds that a paused machine waits for the next packet: a debugger seldom sends one alone."""
+_LOOK_AGAIN: Final = 0.25
+"""Seconds. A signal that comes right before a wait does not end it: so no wait is endless."""
 _LONGEST_PAUSE: Final = 0.05
 """Seconds after which it goes on although there are more packets."""
 _TOLD: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT, StopKind.CATCHPOINT))
@@ -135,7 +137,7 @@ class GdbServer:
     def wait_for_debugger(self, seconds: float | None = None) -> bool:
         """Block until a debugger connects, for `seconds` at most (None: for ever). Whether one is there."""
         while self._stub is None:
-            self._take_events(seconds)
+            self._take_events(_LOOK_AGAIN if seconds is None else seconds)
             if seconds is not None:
                 break
         return self.attached
@@ -149,11 +151,11 @@ class GdbServer:
         self._take_events(0.0)
         while (stub := self._stub) is not None:
             if stub.state is not State.RUNNING:
-                self._take_events(None)
+                self._take_events(_LOOK_AGAIN)
             elif not (paused and stub.non_stop and monotonic() < latest and self._take_events(_MORE_TO_COME)):
                 return
 
-    def _take_events(self, timeout: float | None) -> bool:
+    def _take_events(self, timeout: float) -> bool:
         """Whether there were any."""
         events = self._early or self._listener.poll(timeout)
         self._early = []

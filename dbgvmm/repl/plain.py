@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from dbgvmm.repl.loop import DebuggerArrived
 
-_CHUNK = 4096
+_CHUNK: Final = 4096
+_LOOK_AGAIN: Final = 0.25
+"""Seconds. A signal that comes right before a wait does not end it: so no wait is endless."""
 
 
 class PlainReader:
@@ -24,7 +27,7 @@ class PlainReader:
         """The next line; a last one without a line end counts too."""
         while b"\n" not in self._buffer and not self._ended:
             others = list(self._others())
-            ready = select.select([self._fileno, *others], [], [])[0]
+            ready = select.select([self._fileno, *others], [], [], _LOOK_AGAIN)[0]
             if self._fileno in ready:
                 data = os.read(self._fileno, _CHUNK)
                 self._ended = not data

@@ -37,6 +37,23 @@ def test_nothing_runs_before_the_debugger_says_so(debug: Callable[[str], Debugge
     assert stop.kind is StopKind.HALT, "after detach the machine runs on, to its own end"
 
 
+def test_no_wait_for_a_debugger_is_endless(debug: Callable[[str], Debugged], monkeypatch: pytest.MonkeyPatch) -> None:
+    # A signal that comes between the interpreter's last look and the system call would not end it.
+    server = debug("hello").server
+    waits: list[float | None] = []
+
+    def poll(timeout: float | None = None) -> list[object]:
+        waits.append(timeout)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+        return []
+
+    monkeypatch.setattr(server._listener, "poll", poll)
+    with pytest.raises(KeyboardInterrupt):
+        server.wait_for_debugger()
+    assert all(wait is not None and wait <= 1 for wait in waits)
+
+
 def test_a_debugger_that_connects_stops_the_guest_and_one_that_hangs_up_lets_it_go_on(
     debug: Callable[[str], Debugged],
 ) -> None:
