@@ -21,17 +21,17 @@ from time import perf_counter
 from typing import Final
 
 from dbgvmm.boot.detect import load_kernel
+from dbgvmm.boot.first_state import set_first_state
 from dbgvmm.boot.state import BootState
 from dbgvmm.bt.cache import TC_PAGES, TranslationCache
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.dispatcher import Dispatcher
 from dbgvmm.bt.sync import StateSync
-from dbgvmm.bt.tcdata import BUDGET, GUEST_CR3, TSC_BASE, TcData
+from dbgvmm.bt.tcdata import GUEST_CR3, TcData
 from dbgvmm.bt.watching import WatchHit
-from dbgvmm.cpu.bits import RFLAGS
 from dbgvmm.cpu.cpuid import CpuidTable
 from dbgvmm.cpu.faults import GuestFault, TripleFault, UnsupportedState
-from dbgvmm.cpu.msr import MsrTable, set_firmware_mtrrs
+from dbgvmm.cpu.msr import MsrTable
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.catchpoints import Catchpoints
@@ -44,21 +44,15 @@ from dbgvmm.devices.board import Board
 from dbgvmm.figures import figures_of
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.fpu import reset_fpu
-from dbgvmm.hardware.layout import MASK64
 from dbgvmm.hardware.memory import PhysicalMemory
 from dbgvmm.mmu.linear import GuestMemory
 from dbgvmm.mmu.mmu import ShadowMmu
 from dbgvmm.timeline.clock import InstructionClock
 from dbgvmm.timeline.events import EventQueue
+from dbgvmm.timeline.schedule import Schedule
 
-SERVICE_INTERVAL: Final = 1_000_000
-"""Instructions between two looks at the outside world (gdb, the REPL, Ctrl-C, serial input)."""
-SLOW_SERVICE_INTERVAL: Final = 5_000
-"""The same for 16- and 32-bit code, which is a hundred times slower."""
 SERIAL_LOG: Final = 1 << 20
 PHYSICAL_BITS: Final = 37
-_GPR_NAMES: Final = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
-_SEGMENT_NAMES: Final = ("es", "cs", "ss", "ds", "fs", "gs")
 
 
 @dataclass(frozen=True)
@@ -95,8 +89,7 @@ def _discard(data: bytes) -> None:
 class Machine:
     """A PC with one vCPU. Not thread-safe: one thread owns it (`request_stop` may be called from a signal handler).
 
-    `serial_out` gets what the guest sends on COM1; `service` is called every SERVICE_INTERVAL instructions and while
-    the guest is halted; `idle(ns)` is called before a halted guest jumps `ns` of virtual time ahead.
+    `serial_out` gets what the guest sends on COM1.
     """
 
     def __init__(self, config: MachineConfig | None = None, serial_out: Callable[[bytes], None] | None = None) -> None:
@@ -123,9 +116,10 @@ class Machine:
         self.data = TcData(self.engine.frames)
         self.cache = TranslationCache(self.engine, self.mmu, self.data, pages=config.tc_pages)
         self.sync = StateSync(self.engine, self.cpu)
+        self.schedule = Schedule(self.clock, self.events, self.cpu, self.msrs, self.data, self._stop)
         self.callouts = Callouts(
-            self.cpu, self.mmu, self.memory, self.board.ports, self.msrs, self.cpuid, self._synchronise_clock,
-            self.sync.store_control, self._time_changed,
+            self.cpu, self.mmu, self.memory, self.board.ports, self.msrs, self.cpuid, self.schedule.synchronise_clock,
+            self.sync.store_control, self.schedule.time_changed,
         )
         self.dispatcher = Dispatcher(
             self.engine, self.cpu, self.mmu, self.memory, self.cache, self.data, self.sync, self.callouts
@@ -141,8 +135,6 @@ class Machine:
         self.physical_breakpoints = PhysicalBreakpoints(self.cpu, self.mmu, self.cache, self.breakpoints)
         self.catchpoints = Catchpoints(self.cpu, self.dispatcher, self.callouts, self._on_caught)
         self.tracing = MachineTracing(self)
-        self.service: Callable[[], None] | None = None
-        self.idle: Callable[[int], None] | None = None
         self.boot_state: BootState | None = None
         self.last_stop: Stop | None = None
         self.seconds_total = 0.0
@@ -150,30 +142,20 @@ class Machine:
         self._pending_stop: Stop | None = None
         self._early_stop: Stop | None = None
         self._running = False
-        ticks = config.ns_per_insn * self.clock.tsc_hz / 1_000_000_000
-        self._ticks = int(ticks) if ticks == int(ticks) else 0
-        self.cache.translator.set_ticks(self._ticks)
-        self._scheduled_deadline: int | None = None
-        self._tsc_offset = 0
-        self._stop_at: int | None = None
-        self._max_count: int | None = None
+        self.cache.translator.set_ticks(self.schedule.ticks)
         self._arrival: tuple[int, int] | None = None
         self._left: tuple[int, int] | None = None
-        self._after_next: Callable[[], None] | None = None
-        self._after_count = 0
-        self._next_service = SERVICE_INTERVAL
         self._wire()
 
     def _wire(self) -> None:
         cpu, dispatcher = self.cpu, self.dispatcher
         cpu.on_cr3 = self._on_cr3
         cpu.on_paging_mode_changed = self._on_paging_mode
-        dispatcher.on_limit = self._on_limit
-        dispatcher.on_halt = self._on_halt
         dispatcher.on_breakpoint = self._on_breakpoint
         dispatcher.watching.on_hit = self._on_watchpoint
         dispatcher.acknowledge = self.board.acknowledge_interrupt
         dispatcher.interrupt_line = self.board.interrupt_pending
+        self.schedule.attach(dispatcher)
         self.cr3_loads = 0
 
     # -- booting
@@ -210,30 +192,14 @@ class Machine:
 
     def start(self, state: BootState) -> None:
         """Set CPU and devices to the state that a loader made."""
-        cpu = self.cpu
         self.boot_state = state
         self.last_stop = None
-        cpu.reset()
         reset_fpu(self.engine)
-        for index, name in enumerate(_GPR_NAMES):
-            cpu.gpr[index] = state.gpr.get(name, 0)
-        for index, name in enumerate(_SEGMENT_NAMES):
-            segment = state.segments.get(name)
-            if segment is not None:
-                cpu.segs[index].set(segment.selector, segment.base, segment.limit, segment.attributes)
-        task = state.segments.get("tr")
-        if task is not None:
-            cpu.tr.set(task.selector, task.base, task.limit, task.attributes)
-        cpu.gdtr.base, cpu.gdtr.limit = state.gdt_base, state.gdt_limit
-        cpu.cr0, cpu.cr3, cpu.cr4, cpu.efer = state.cr0, state.cr3, state.cr4, state.efer
-        cpu.rip, cpu.rflags, cpu.cpl = state.rip, state.rflags, 0
-        set_firmware_mtrrs(cpu)
+        set_first_state(self.cpu, state)
         self.board.program_as_firmware()
         self.sync.segments_dirty = True
-        self._on_paging_mode(cpu)
-        self.dispatcher.set_limit(self.count, self.count)
-        self._next_service = min(self._next_service, self.count + self._service_interval())
-        self._schedule()
+        self._on_paging_mode(self.cpu)
+        self.schedule.power_on()
 
     # -- running
 
@@ -241,6 +207,24 @@ class Machine:
     def count(self) -> int:
         """Instructions retired since power-on."""
         return self.dispatcher.count
+
+    @property
+    def service(self) -> Callable[[], None] | None:
+        """Called every million instructions and while the guest is halted: who looks after it meanwhile."""
+        return self.schedule.service
+
+    @service.setter
+    def service(self, service: Callable[[], None] | None) -> None:
+        self.schedule.service = service
+
+    @property
+    def idle(self) -> Callable[[int], None] | None:
+        """Called before a halted guest jumps so many virtual nanoseconds ahead."""
+        return self.schedule.idle
+
+    @idle.setter
+    def idle(self, idle: Callable[[int], None] | None) -> None:
+        self.schedule.idle = idle
 
     @property
     def running(self) -> bool:
@@ -259,18 +243,16 @@ class Machine:
             return early
         self._running = True
         self._pending_stop = None
-        self._stop_at = None if steps is None else self.count + steps
-        self._max_count = max_count
         # What stands here was stopped at, or was not there: but who is told of arrivals has to be told of this one, once.
         self._left = self.count, self.cpu.rip
         self.dispatcher.ignore_breakpoint = self._arrival == self._left or not self.breakpoints.observed(self.cpu.rip)
-        self._schedule()
+        self.schedule.begin(steps, max_count)
         collecting = gc.isenabled()
         gc.disable()  # units refer to each other in circles that only a flush unties: a collector finds nothing here
         try:
             if self.cpu.halted:
                 self.dispatcher.stop_requested = False  # the last run's: with it, the wait would end before it is over
-                self._on_halt()
+                self.schedule.wait()
             if self._pending_stop is not None:
                 pass  # still halted for good
             elif steps is None or steps > 0:
@@ -289,7 +271,7 @@ class Machine:
             if collecting:
                 gc.enable()
         self.seconds_total += perf_counter() - started
-        self._synchronise_clock()
+        self.schedule.synchronise_clock()
         recorded = self.tracing.take_records()
         if recorded == (self.count, self.cpu.rip):
             self._arrival = recorded  # in front of an instruction that faulted: its arrival has been seen
@@ -302,7 +284,7 @@ class Machine:
         return self.run(steps=count)
 
     def request_stop(self, text: str = "interrupted", kind: StopKind = StopKind.INTERRUPT) -> None:
-        """Have the machine stop at the next exit, at the latest after SERVICE_INTERVAL instructions.
+        """Have the machine stop at the next exit, at the latest after a million instructions.
 
         While it does not run, the next run() returns at once.
         """
@@ -314,94 +296,11 @@ class Machine:
     def call_after_next(self, call: Callable[[], None]) -> None:
         """Have `call` called once, when one more instruction has retired. Only while the machine runs and an exit is being
         handled."""
-        self._after_next = call
-        self._after_count = self.count + 1
-        self._schedule()
+        self.schedule.call_after_next(call)
 
     def _stop(self, stop: Stop) -> None:
         self._pending_stop = stop
         self.dispatcher.stop_requested = True
-
-    def _synchronise_clock(self) -> None:
-        self.clock.count = self.dispatcher.count
-
-    def _schedule(self) -> None:
-        """Have the dispatcher come back at the next thing that is due."""
-        clock = self.clock
-        clock.count = self.dispatcher.count
-        limit = self._next_service
-        deadline = self.events.next_deadline_ns()
-        if deadline is not None:
-            limit = min(limit, clock.count_at(deadline))
-        if self._stop_at is not None:
-            limit = min(limit, self._stop_at)
-        if self._max_count is not None:
-            limit = min(limit, self._max_count)
-        if self._after_next is not None:
-            limit = min(limit, self._after_count)
-        self._scheduled_deadline = deadline
-        self.dispatcher.set_limit(limit)
-        self._set_tsc_base()
-
-    def _set_tsc_base(self) -> None:
-        """Let translated rdtsc know what time it is."""
-        base = self.msrs.tsc(self.cpu) + self.data.signed[BUDGET >> 3] * self._ticks
-        self.data.words[TSC_BASE >> 3] = base & MASK64
-
-    def _time_changed(self) -> None:
-        """A device or the TSC was programmed: come back earlier if it wants that."""
-        if self.events.next_deadline_ns() != self._scheduled_deadline:
-            self._schedule()
-        elif self._tsc_offset != self.cpu.tsc_offset:
-            self._tsc_offset = self.cpu.tsc_offset
-            self._set_tsc_base()
-
-    def _on_limit(self) -> None:
-        count = self.count
-        self.clock.count = count
-        self.events.run_due()
-        if self._after_next is not None and count >= self._after_count:
-            call, self._after_next = self._after_next, None
-            call()
-        if self._stop_at is not None and count >= self._stop_at:
-            self._stop_at = None
-            self._stop(Stop(StopKind.STEP, "stepped"))
-        if self._max_count is not None and count >= self._max_count:
-            self._max_count = None
-            self._stop(Stop(StopKind.LIMIT, "the instruction limit was reached"))
-        if count >= self._next_service:
-            self._next_service = count + self._service_interval()
-            if self.service is not None:
-                self.service()
-        self._schedule()
-
-    def _service_interval(self) -> int:
-        return SERVICE_INTERVAL if self.cpu.in_64bit_code else SLOW_SERVICE_INTERVAL
-
-    def _on_halt(self) -> None:
-        """HLT: jump in time to whatever ends it."""
-        cpu, board = self.cpu, self.board
-        self.clock.count = self.count
-        while not board.interrupt_pending() or not cpu.rflags & RFLAGS.IF:
-            if not cpu.rflags & RFLAGS.IF:
-                self._stop(Stop(StopKind.HALT, "halted with interrupts off"))
-                break
-            deadline = self.events.next_deadline_ns()
-            if deadline is None and self.service is None:
-                self._stop(Stop(StopKind.HALT, "halted, and nothing is left that could wake it"))
-                break
-            if self.idle is not None:
-                self.idle(50_000_000 if deadline is None else max(deadline - self.clock.now_ns(), 0))
-            if self.service is not None:
-                self.service()
-            if deadline is not None and not board.interrupt_pending():
-                self.clock.skip_to(deadline)
-                self.events.run_due()
-            if self.dispatcher.stop_requested:
-                break
-        else:
-            cpu.halted = False
-        self._schedule()
 
     def _on_breakpoint(self, rip: int) -> None:
         self._arrival = self.count, rip
