@@ -16,9 +16,10 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbgvmm.boot.detect import load_kernel
 from dbgvmm.boot.first_state import set_first_state
@@ -50,6 +51,9 @@ from dbgvmm.mmu.mmu import ShadowMmu
 from dbgvmm.timeline.clock import InstructionClock
 from dbgvmm.timeline.events import EventQueue
 from dbgvmm.timeline.schedule import Schedule
+
+if TYPE_CHECKING:
+    from dbgvmm.debug.unwind import Unwinder
 
 SERIAL_LOG: Final = 1 << 20
 PHYSICAL_BITS: Final = 37
@@ -126,7 +130,7 @@ class Machine:
         )
         if config.user == "direct":
             self.dispatcher.run_user_directly()
-        self.symbols = Symbols()
+        self.symbols = Symbols(lambda: self.cpu.cr3)
         """Names of addresses: what commands, profiles and scripts show and understand."""
         self.serial_log = bytearray()
         """What the guest has printed on COM1: at least the newest SERIAL_LOG bytes."""
@@ -157,6 +161,13 @@ class Machine:
         dispatcher.interrupt_line = self.board.interrupt_pending
         self.schedule.attach(dispatcher)
         self.cr3_loads = 0
+
+    @cached_property
+    def unwinder(self) -> Unwinder:
+        """Backtraces of the guest's stack."""
+        from dbgvmm.debug.unwind import Unwinder
+
+        return Unwinder(self.cpu, self.memory, self.ram.u64, self.symbols)
 
     # -- booting
 

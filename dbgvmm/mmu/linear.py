@@ -44,6 +44,11 @@ class GuestMemory:
         self.on_access: Callable[[int, int, bool], None] | None = None
         """Called with (linear address, size, whether it writes) for each access that is made for the guest."""
 
+    @property
+    def generation(self) -> int:
+        """Grows when the guest flushes its TLB: translations that somebody has kept are good no longer."""
+        return self._tlb.generation
+
     # -- translation
 
     def physical(self, va: int, access: int) -> int:

@@ -1,10 +1,16 @@
-"""`Symbols`: all names that are known of a machine, from every source that somebody or something has added."""
+"""`Symbols`: all names that are known of a machine, from every source that somebody or something has added.
+
+A source belongs to everybody (the kernel's symbols) or to one address space (a user program's). Questions are answered for
+the address space that the CPU is in, unless another CR3 is given.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
+from dbgvmm.debug.symbols.spaces import AddressSpace
 from dbgvmm.debug.symbols.table import Symbol
 
 
@@ -29,46 +35,87 @@ class SymbolSource(Protocol):
         """The names that begin with `prefix`, in order."""
 
 
+@dataclass(frozen=True)
+class KnownSource:
+    """A source that was added. number: to name it by; space: the address space that it belongs to, None for all."""
+
+    number: int
+    source: SymbolSource
+    space: AddressSpace | None = None
+
+
+def _no_cr3() -> int:
+    return 0
+
+
 class Symbols:
-    """What the sources know together. Of two that know a name or an address, the one that was added later is asked."""
+    """What the sources know together. Of two that know a name or an address, the one that was added later is asked.
 
-    def __init__(self) -> None:
-        self.sources: list[SymbolSource] = []
+    current_cr3: gives the CR3 that questions are about. version: grows with each change of the sources.
+    """
 
-    def add(self, source: SymbolSource) -> None:
-        """Ask `source` first from now on."""
-        self.sources.append(source)
+    def __init__(self, current_cr3: Callable[[], int] = _no_cr3) -> None:
+        self._current_cr3 = current_cr3
+        self.known: tuple[KnownSource, ...] = ()
+        self.version = 0
+        self._next = 1
+
+    @property
+    def sources(self) -> list[SymbolSource]:
+        """The sources, in the order in which they were added."""
+        return [known.source for known in self.known]
+
+    def add(self, source: SymbolSource, space: AddressSpace | None = None) -> KnownSource:
+        """Ask `source` first from now on; with `space` only about the lower half of that address space."""
+        added = KnownSource(self._next, source, space)
+        self._next += 1
+        self.known = (*self.known, added)
+        self.version += 1
+        return added
 
     def remove(self, source: SymbolSource) -> None:
         """Forget a source; nothing happens if it is not there."""
-        self.sources = [known for known in self.sources if known is not source]
+        self.known = tuple(known for known in self.known if known.source is not source)
+        self.version += 1
+
+    def covering(self, address: int, cr3: int | None = None) -> Iterator[SymbolSource]:
+        """The sources that may be asked about a linear address under `cr3` (the CPU's), the latest first."""
+        for known in reversed(self.known):
+            space = known.space
+            if space is None or space.has(self._current_cr3() if cr3 is None else cr3, address):
+                yield known.source
 
     def __len__(self) -> int:
-        return sum(map(len, self.sources))
+        return sum(len(known.source) for known in self.known)
 
     def __iter__(self) -> Iterator[Symbol]:
-        for source in reversed(self.sources):
-            yield from source
+        for known in reversed(self.known):
+            yield from known.source
 
     def find(self, name: str) -> Symbol | None:
-        """The symbol of that name."""
-        for source in reversed(self.sources):
-            found = source.find(name)
-            if found is not None:
+        """The symbol of that name. Those of other address spaces come last."""
+        elsewhere: Symbol | None = None
+        cr3 = self._current_cr3()
+        for known in reversed(self.known):
+            found = known.source.find(name)
+            if found is None:
+                continue
+            if known.space is None or known.space.has(cr3, found.address):
                 return found
-        return None
+            elsewhere = elsewhere or found
+        return elsewhere
 
-    def at(self, address: int) -> tuple[Symbol, int] | None:
-        """The symbol that covers a linear address, and the offset into it."""
-        for source in reversed(self.sources):
+    def at(self, address: int, cr3: int | None = None) -> tuple[Symbol, int] | None:
+        """The symbol that covers a linear address under `cr3` (the CPU's), and the offset into it."""
+        for source in self.covering(address, cr3):
             found = source.at(address)
             if found is not None:
                 return found
         return None
 
-    def describe(self, address: int) -> str:
+    def describe(self, address: int, cr3: int | None = None) -> str:
         """ "kmain+0x10" or "kmain"; "" for an address without a symbol."""
-        found = self.at(address)
+        found = self.at(address, cr3)
         if found is None:
             return ""
         symbol, offset = found
@@ -76,4 +123,4 @@ class Symbols:
 
     def starting_with(self, prefix: str) -> list[str]:
         """The names that begin with `prefix`, in order."""
-        return sorted({name for source in self.sources for name in source.starting_with(prefix)})
+        return sorted({name for known in self.known for name in known.source.starting_with(prefix)})
