@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import Final
 
 from dbgvmm.bt.cache import TranslationCache
+from dbgvmm.bt.history import ACQUITTED, CONVICTED
 from dbgvmm.bt.operands import Operands
 from dbgvmm.bt.stores import StoreSite
 from dbgvmm.bt.units import Mark, Site, TranslationUnit
 from dbgvmm.mmu.access import USER, WRITE
 from dbgvmm.mmu.linear import GuestMemory
 from dbgvmm.mmu.mmu import ShadowMmu
+from dbgvmm.mmu.writers import NOBODY
 
 GUILTY_AFTER: Final = 6
 ACQUITTED_AFTER: Final = 16
@@ -42,7 +44,7 @@ class Adaptation:
         if count == GUILTY_AFTER and unit.live and len(page.pages) == 1:
             page.guilty[offset] = 0
             self.convicted += 1
-            self._cache.remake(page, offset)
+            self._cache.remake(page, offset, CONVICTED)
 
     def carry_out(self, site: Site) -> None:
         """Do the guilty store. Raises GuestFault with nothing changed."""
@@ -52,7 +54,13 @@ class Adaptation:
         user = operands.cpu.cpl == 3
         gpa = self._memory.physical(address, WRITE | USER if user else WRITE)
         traced = gpa >> 12 in self._mmu.traces.kinds
-        self._memory.write_int(address, site.value(operands), site.size, user)
+        writers = self._mmu.writers
+        if traced:
+            writers.store(gpa >> 12, site.guest_rip)
+        try:
+            self._memory.write_int(address, site.value(operands), site.size, user)
+        finally:
+            writers.rip = NOBODY
         self.adapted_stores += 1
         page = site.unit.page
         offset = site.guest_rip & 0xFFF
@@ -65,4 +73,4 @@ class Adaptation:
             del page.guilty[offset]
             page.accused.pop(offset, None)
             self.acquitted += 1
-            self._cache.remake(page, offset)
+            self._cache.remake(page, offset, ACQUITTED)

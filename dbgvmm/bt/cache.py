@@ -6,14 +6,15 @@ it by that mapping. The first half of the TC holds global kernel code, the secon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.forming import MAX_UNIT
+from dbgvmm.bt.history import BECAME_DATA, BREAKPOINT, CODE_WRITTEN, FLUSHED, NOBODY, UNGUARDED, UnitHistory
 from dbgvmm.bt.lookup import LookupTables
 from dbgvmm.bt.probes import Probe
-from dbgvmm.bt.tcdata import TcData
+from dbgvmm.bt.tcdata import BUDGET, LIMIT, TcData
 from dbgvmm.bt.thunks import make_thunk
 from dbgvmm.bt.translator import NO_PROBES, Translator
 from dbgvmm.bt.units import LOOKUP_MISS, CodePage, Edge, Site, TcPage, TranslationUnit
@@ -75,6 +76,12 @@ class TranslationCache:
         self.kernel_entries: dict[int, int] = {}
         self.user_entries: dict[int, int] = {}
         self.lookup = LookupTables(engine.frames, mmu.monitor, _MISS)
+        self.history = UnitHistory()
+        self.hits_of: Callable[[TranslationUnit], int | None] = lambda unit: None
+        """How often a unit has run, if somebody counts."""
+        self.asked = 0
+        self.missed = 0
+        """How often an exit asked for the unit at an address, and how often there was none yet."""
         self.units_made = 0
         self.units_dead = 0
         self.chains = 0
@@ -170,8 +177,10 @@ class TranslationCache:
         return self._find_on(page, rip, page.user)
 
     def _find_on(self, page: CodePage, rip: int, user: bool) -> TranslationUnit:
+        self.asked += 1
         unit = page.units.get(rip & 0xFFF)
         if unit is None:
+            self.missed += 1
             unit = self._make(page, rip, user)
         (self.user_entries if user else self.kernel_entries)[rip] = unit.entry
         return unit
@@ -205,7 +214,13 @@ class TranslationCache:
         start = rip & 0xFFF
         page.code_map |= ((1 << len(unit.guest_bytes)) - 1) << start
         self.units_made += 1
+        unit.born = self._now()
         return unit
+
+    def _now(self) -> int:
+        """The instruction count, as `Dispatcher.count`."""
+        signed = self.data.signed
+        return signed[LIMIT >> 3] - signed[BUDGET >> 3]
 
     def _place(
         self, unit: TranslationUnit, page: CodePage, data: bytes, precise: int, limit: int = MAX_UNIT
@@ -316,12 +331,16 @@ class TranslationCache:
 
     # -- dying
 
-    def kill(self, unit: TranslationUnit, why: str) -> None:
-        """Invalidate one unit: nothing leads to it any more. Its bytes stay until the cache is flushed."""
+    def kill(self, unit: TranslationUnit, why: str, by: int = NOBODY) -> None:
+        """Invalidate one unit: nothing leads to it any more. Its bytes stay until the cache is flushed.
+
+        by: the guest instruction that is the cause.
+        """
         if not unit.live:
             return
         unit.live = False
         unit.why_dead = why
+        self.history.bury(unit, self._now(), why, by)
         self.units_dead += 1
         for edge in unit.incoming:
             if edge.target is unit and edge.unit.live:
@@ -343,12 +362,12 @@ class TranslationCache:
         for key in [key for key, value in page.precise.items() if value is unit]:
             del page.precise[key]
 
-    def remake(self, page: CodePage, offset: int, why: str = "adaptation") -> None:
+    def remake(self, page: CodePage, offset: int, why: str) -> None:
         """The instruction at this offset of the code page is to be translated otherwise: units that hold it are made anew."""
         for unit in list(page.units.values()):
             start = unit.guest_rip & 0xFFF
             if start <= offset < start + len(unit.guest_bytes):
-                self.kill(unit, why)
+                self.kill(unit, why, page.va | offset)
 
     def drop_guards(self) -> None:
         """Translate all guarded instructions as they are."""
@@ -356,9 +375,9 @@ class TranslationCache:
             page.beside.clear()
             guards, page.guards = page.guards, {}
             for offset in guards:
-                self.remake(page, offset, "watchpoint removed")
+                self.remake(page, offset, UNGUARDED)
 
-    def code_written(self, gpa: int, size: int, why: str = "guest wrote its code") -> int:
+    def code_written(self, gpa: int, size: int, why: str = CODE_WRITTEN) -> int:
         """Guest memory changed: kill the units made from these bytes. Returns how many."""
         frame = gpa >> PAGE_SHIFT
         killed = 0
@@ -372,7 +391,7 @@ class TranslationCache:
                 for _, page_frame in page.pages:
                     length = min(remaining, PAGE_SIZE - start)
                     if page_frame == frame and start < (gpa & 0xFFF) + size and (gpa & 0xFFF) < start + length:
-                        self.kill(unit, why)
+                        self.kill(unit, why, self.mmu.writers.rip)
                         killed += 1
                         break
                     start, remaining = 0, remaining - length
@@ -380,11 +399,11 @@ class TranslationCache:
                         break
         return killed
 
-    def abandon_frame(self, frame: int, why: str) -> None:
+    def abandon_frame(self, frame: int, why: str = BECAME_DATA) -> None:
         """A frame (number) that is written again and again is data now: kill all its units and stop tracing it."""
         for page in self.by_frame.pop(frame, []):
             for unit in [*page.units.values(), *page.precise.values()]:
-                self.kill(unit, why)
+                self.kill(unit, why, self.mmu.writers.rip)
             for tc_page in page.tc_pages:
                 self.mmu.close_windows_of(tc_page.index)
             del self.code_pages[page.key]
@@ -396,6 +415,11 @@ class TranslationCache:
     def flush(self) -> None:
         """Throw every unit away."""
         self.flushes += 1
+        now = self._now()
+        for page in self.code_pages.values():
+            for unit in (*page.units.values(), *page.precise.values()):
+                unit.live, unit.why_dead = False, FLUSHED
+                self.history.bury(unit, now, FLUSHED, NOBODY)
         self.mmu.close_all()
         for frame in self.by_frame:
             self.mmu.unprotect_code(frame)
@@ -435,7 +459,7 @@ class TranslationCache:
                 continue
             for unit in [*page.units.values(), *page.precise.values()]:
                 if unit.guest_rip <= rip < unit.guest_rip + max(len(unit.guest_bytes), 1):
-                    self.kill(unit, "breakpoint")
+                    self.kill(unit, BREAKPOINT, rip)
 
     def stats(self) -> dict[str, int]:
         """Counters, by the names used in --stats."""

@@ -201,6 +201,8 @@ class DirectUser:
             return
         self._leave(rip)
         self._uncount(rip)
+        if outcome == TRACE:
+            mmu.writers.fault(mmu.trace_gpa >> 12, rip)
         if outcome == TRACE and dispatcher.watching.concerns(mmu.trace_gpa):
             dispatcher.watching.run_alone(mmu.trace_gpa)
         elif outcome == TRACE:

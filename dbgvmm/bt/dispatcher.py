@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 from iced_x86 import Instruction, Mnemonic
 
@@ -47,6 +47,21 @@ from dbgvmm.mmu.mmu import ShadowMmu
 CALLOUT_VECTOR: Final = EXIT[1]
 _SOFTWARE_INTERRUPTS: Final = frozenset((Mnemonic.INT, Mnemonic.INT3, Mnemonic.INT1, Mnemonic.INTO))
 _NO_ERROR_CODE: Final = frozenset((0, 1, 3, 4, 5, 6, 7, 9, 16, 18, 19, 20))
+
+
+class Delivery(NamedTuple):
+    """A fault that the guest got: of the instruction at `rip`, after `count` instructions, at CPL `cpl`.
+
+    Of a page fault: entry_index is where in RAM's quadwords the entry lies that the walk ended at (-1: outside RAM), and
+    `entry` what it said then.
+    """
+
+    fault: GuestFault
+    rip: int
+    count: int
+    cpl: int
+    entry_index: int
+    entry: int
 
 
 class Dispatcher:
@@ -87,6 +102,9 @@ class Dispatcher:
         self.guest_debug = GuestDebug(cpu, accesses)
         self.watching = Watching(self, accesses)
         self.stop_requested = False
+        self.last_exit = -1, 0
+        """Vector and engine's RIP of the last exit; the vector is -1 if there was none yet."""
+        self.last_delivery: Delivery | None = None
         self.interrupts_held = False
         """A debugger steps and wants interrupts to wait."""
         self.on_limit: Callable[[], None] = self._no_limit
@@ -103,6 +121,7 @@ class Dispatcher:
         self._site_handlers = SiteExits(self).handlers(traces.on_store)
         engine.handler = self.on_exit
         mmu.on_code_write = traces.on_code_write
+        mmu.tell_time(lambda: self.count)
 
     @staticmethod
     def _no_limit() -> None:
@@ -130,6 +149,8 @@ class Dispatcher:
 
     def on_exit(self, vector: int) -> None:
         """Every exit of the engine comes through here, its context saved."""
+        rip = self._q[self._rip]
+        self.last_exit = vector, rip
         if self.stepper.active:
             self.stepper.on_exit(vector)
             return
@@ -137,7 +158,7 @@ class Dispatcher:
             self.direct.on_exit(vector)
             return
         if vector == CALLOUT_VECTOR:
-            site = self.cache.sites.get(self._q[self._rip])
+            site = self.cache.sites.get(rip)
             if site is not None:
                 self._site_handlers[site.kind](site)
                 return
@@ -216,12 +237,18 @@ class Dispatcher:
         self.trap_after = 0
         self.one_round = False
         self.watching.hit = None
+        self._note(fault)
         if self.on_fault is not None and self.on_fault(fault):
             self.resume()
             return
         self.ledger.count_exception(fault.vector)
         deliver_fault(self.cpu, self.memory, fault)
         self.resume()
+
+    def _note(self, fault: GuestFault) -> None:
+        """Remember a fault that the guest gets, for whoever asks why."""
+        index, entry = self.mmu.format.failed_at
+        self.last_delivery = Delivery(fault, self.cpu.rip, self.count, self.cpu.cpl, index, entry)
 
     def _close_pages(self) -> None:
         if self.open_pages:
@@ -276,6 +303,7 @@ class Dispatcher:
                 return
             except GuestFault as fault:
                 self.watching.hit = None
+                self._note(fault)
                 if self.on_fault is not None and self.on_fault(fault):
                     continue
                 self.ledger.count_exception(fault.vector)

@@ -203,6 +203,7 @@ class Stepper:
             return True
         outcome = mmu.on_page_fault(address, error, dispatcher.cpu.cpl == 3)
         if outcome == TRACE:
+            mmu.writers.fault(mmu.trace_gpa >> 12, dispatcher.cpu.rip)
             mmu.open_page(mmu.trace_gpa)
             dispatcher.open_pages.append(mmu.trace_gpa)
         return outcome != TRUE

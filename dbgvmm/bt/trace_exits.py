@@ -11,6 +11,8 @@ from dbgvmm.bt.units import Site, TranslationUnit
 from dbgvmm.cpu.bits import Vector
 from dbgvmm.cpu.faults import GuestFault
 from dbgvmm.hardware.engine import EngineError
+from dbgvmm.hardware.layout import MASK64
+from dbgvmm.mmu.writers import NOBODY
 
 if TYPE_CHECKING:
     from dbgvmm.bt.dispatcher import Dispatcher
@@ -35,27 +37,33 @@ class TraceExits:
 
     def on_trace(self, tc_rip: int, gpa: int) -> None:
         """A store to a traced page: carried out here if it is simple, else stepped with the page open."""
+        writers = self.mmu.writers
         if self._dispatcher.open_pages:
+            writers.fault(gpa >> 12, writers.rip)
             self.mmu.open_page(gpa)
             self._dispatcher.open_pages.append(gpa)
             return
         unit = self.cache.unit_at(tc_rip)
+        mark = None
+        if unit is not None:
+            mark = unit.mark_at(tc_rip)
+            writers.fault(gpa >> 12, unit.guest_rip + mark.guest_offset & MASK64)
         if self.watching.active and self.watching.concerns(gpa):
             self.recovery.recover(tc_rip)
             self.watching.run_alone(gpa)
-            if unit is not None:
-                self.watching.accuse(unit, unit.mark_at(tc_rip))
+            if unit is not None and mark is not None:
+                self.watching.accuse(unit, mark)
             return
-        if unit is not None:
-            mark = unit.mark_at(tc_rip)
-            if not mark.fix and emulate_store(unit, mark, gpa, self.cpu, self.mmu):
-                self.adaptation.accuse(unit, mark)
-                self._behind(unit, tc_rip)
-                return
+        if unit is not None and mark is not None and not mark.fix and emulate_store(unit, mark, gpa, self.cpu, self.mmu):
+            writers.rip = NOBODY
+            self.adaptation.accuse(unit, mark)
+            self._behind(unit, tc_rip)
+            return
         self.recovery.recover(tc_rip)
         if self._dispatcher.stepper.is_repeated_string(self.cpu.rip):
             self.mmu.release_table(gpa >> 12)
             if gpa >> 12 not in self.mmu.traces.kinds:
+                writers.rip = NOBODY
                 self._dispatcher.resume()
                 return
         self.mmu.open_page(gpa)
@@ -92,4 +100,4 @@ class TraceExits:
         self.cache.code_written(gpa, size)
         pages = self.cache.by_frame.get(frame, ())
         if any(page.writes > _CODE_WRITES_BEFORE_DATA for page in pages) or not pages:
-            self.cache.abandon_frame(frame, "its page became data")
+            self.cache.abandon_frame(frame)

@@ -118,7 +118,7 @@ class TranslationUnit:
     __slots__ = (
         "guest_rip", "guest_bytes", "length", "page", "tc_page", "tc_start", "entry", "indirect_entry", "tc_end",
         "count_index", "mark_offsets", "mark_states", "edges", "incoming", "sites", "live", "why_dead", "resume_at",
-        "probes",
+        "probes", "born",
     )
 
     def __init__(self, guest_rip: int, page: CodePage) -> None:
@@ -140,6 +140,8 @@ class TranslationUnit:
         self.sites: list[int] = []
         self.live = True
         self.why_dead = ""
+        self.born = 0
+        """The instruction count when it was made."""
         self.probes: tuple[tuple[int, int], ...] = ()
         """TC addresses from which to which a probe's body reaches; the second is also where it leaves to the monitor."""
 

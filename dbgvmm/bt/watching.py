@@ -19,6 +19,7 @@ from iced_x86 import Instruction
 from dbgvmm.bt.accesses import MemoryAccesses
 from dbgvmm.bt.aliases import Aliases
 from dbgvmm.bt.guards import Guard
+from dbgvmm.bt.history import GUARDED
 from dbgvmm.bt.units import Mark, TranslationUnit
 from dbgvmm.cpu.faults import GuestFault
 from dbgvmm.hardware.engine import EngineError
@@ -237,7 +238,7 @@ class Watching:
         if gap not in gaps and len(gaps) < MAX_GAPS:
             page.guards[offset] = Guard(alias, (*gaps, gap))
             self.guards += 1
-            self._dispatcher.cache.remake(page, offset, "watchpoint")
+            self._dispatcher.cache.remake(page, offset, GUARDED)
 
     def _gap(self, va: int, gpa: int) -> tuple[int, int]:
         """Around an address that is not watched: from and up to which offset on its page nothing is."""

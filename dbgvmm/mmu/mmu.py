@@ -28,6 +28,7 @@ from dbgvmm.mmu.trace_kinds import CODE
 from dbgvmm.mmu.walk import FourLevel, PagingMode, PagingRegisters, Unpaged, Walk, WalkReport
 from dbgvmm.mmu.windows import Windows
 from dbgvmm.mmu.wp0 import WP0_ROLE, Wp0Filler
+from dbgvmm.mmu.writers import Writers
 from dbgvmm.mmu.writes import GuestWrites
 
 _CR3_FRAME: Final = FRAME_MASK << 12
@@ -93,9 +94,10 @@ class ShadowMmu:
             frames, self.pages, self.regions, self.rmap, traced, self.tlb, user_execute=user_execute
         )
         self._identity_filler = IdentityFiller(frames, self.regions, traced)
+        self.writers = Writers()
         self.writes = GuestWrites(
             ram, frames, self.pages, self._shadow_filler, self.rmap, self.traces, self.windows, self.tlb, self._floods,
-            eager=validate == "eager",
+            self.writers, eager=validate == "eager",
         )  # fmt: skip
         self.writes.on_flood = self._flood
         self.guest_write_int = self.writes.write_int
@@ -114,6 +116,8 @@ class ShadowMmu:
         self.fault_error = 0
         self.trace_gpa = 0
         self.trace_va = self._trace_access = 0
+        self.last_fault: tuple[int, int, bool, int] | None = None
+        """What `on_page_fault` was asked last, and its answer."""
         self._forced: dict[int, int] = {}
         self.on_fetch: Callable[[int, int], None] | None = None
         """Told of (linear address, frame) before code from there is translated."""
@@ -126,6 +130,10 @@ class ShadowMmu:
     def _context_ac(self) -> bool:
         context = self.engine.context
         return bool(context.q[context.eflags_q] & RFLAGS.AC)
+
+    def tell_time(self, now: Callable[[], int]) -> None:
+        """Have what is recorded for people say when it was: `now` gives the instruction count."""
+        self.writers.now = self.roots.now = now
 
     # -- which address space
 
@@ -220,6 +228,11 @@ class ShadowMmu:
 
         error_code: the hardware's; user: the guest's CPL is 3. With TRUE, `fault_error` is what the guest must see.
         """
+        outcome = self._page_fault(va, error_code, user)
+        self.last_fault = va, error_code, user, outcome
+        return outcome
+
+    def _page_fault(self, va: int, error_code: int, user: bool) -> int:
         access = error_code & (WRITE | FETCH)
         if user:
             access |= USER

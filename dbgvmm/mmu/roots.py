@@ -6,7 +6,9 @@ to 511, so that no address that is non-canonical for the guest is ever mapped; t
 
 from __future__ import annotations
 
-from typing import Final
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from dbgvmm.hardware.layout import MonitorPhysical
 from dbgvmm.hardware.memory import FramePool
@@ -24,16 +26,19 @@ IDENTITY: Final = -1
 class Root:
     """One address space. `pml5` is what the hardware's CR3 gets; `page` is the guest's PML4 (None if paging is off).
 
-    path_key: or-ed to a page number, it makes a key that is this root's own.
+    path_key: or-ed to a page number, it makes a key that is this root's own. number: 1 for the first root that was made.
+    born: the instruction count when it was made.
     """
 
-    __slots__ = ("halves", "high", "key", "low", "monitor", "page", "path_key", "pml5")
+    __slots__ = ("born", "halves", "high", "key", "low", "monitor", "number", "page", "path_key", "pml5")
 
     def __init__(
         self, key: tuple[int, int], pml5: MonitorPhysical, low: int, high: int, halves: tuple[MonitorPhysical, ...],
         page: ShadowPage | None, monitor: MonitorTables, number: int,
     ) -> None:  # fmt: skip
         self.key = key
+        self.number = number
+        self.born = 0
         self.path_key = number << 64
         self.pml5 = pml5
         self.low = low
@@ -43,8 +48,17 @@ class Root:
         self.monitor = monitor
 
 
+class Eviction(NamedTuple):
+    """A root that was destroyed: its CR3 frame (or IDENTITY), number, and the instruction counts of its life."""
+
+    gfn: int
+    number: int
+    born: int
+    died: int
+
+
 class Roots:
-    """The roots, least recently used first."""
+    """The roots, least recently used first. evicted: the last ones that were destroyed, oldest first."""
 
     def __init__(
         self, frames: FramePool, pages: ShadowPages, monitor: MonitorSpace, windows: Windows, limit: int = MAX_ROOTS
@@ -57,6 +71,8 @@ class Roots:
         self._limit = limit
         self.by_key: dict[tuple[int, int], Root] = {}
         self.created = 0
+        self.evicted: deque[Eviction] = deque(maxlen=MAX_ROOTS)
+        self.now: Callable[[], int] = lambda: 0
         self.current: Root | None = None
 
     def select(self, gfn: int, role: int) -> Root:
@@ -83,7 +99,9 @@ class Roots:
         if gfn != IDENTITY:
             page = ShadowPage(gfn, TOP, role, lower, low, high)
             self._pages.register(page)
-        return Root(key, pml5, low, high, (lower, upper), page, self._monitor.attach(pml5), self.created)
+        root = Root(key, pml5, low, high, (lower, upper), page, self._monitor.attach(pml5), self.created)
+        root.born = self.now()
+        return root
 
     def of_page(self, page: ShadowPage) -> Root:
         """The root whose top-level page this is."""
@@ -92,6 +110,7 @@ class Roots:
     def discard(self, root: Root) -> None:
         """Destroy a root, which must not be the current one."""
         del self.by_key[root.key]
+        self.evicted.append(Eviction(root.key[0], root.number, root.born, self.now()))
         self._windows.forget_root(root.monitor)
         if root.page is not None:
             self._pages.clear(root.page)

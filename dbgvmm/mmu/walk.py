@@ -73,6 +73,7 @@ class PagingMode(Protocol):
 
     error: int
     failed_table: int
+    failed_at: tuple[int, int]
 
     def configure(self, cpu: PagingRegisters) -> None: ...
 
@@ -84,7 +85,8 @@ class PagingMode(Protocol):
 class FourLevel:
     """4-level paging with 4 KiB, 2 MiB and 1 GiB pages.
 
-    After a walk that failed, `error` is the exact error code and `failed_table` the frame of the last table read.
+    After a walk that failed, `error` is the exact error code and `failed_table` the frame of the last table read;
+    `failed_at`: the index of the entry in RAM's quadwords at which it ended (-1: outside RAM), and that entry.
     """
 
     def __init__(self, ram: PhysicalMemory, read_ac: Callable[[], bool]) -> None:
@@ -92,6 +94,7 @@ class FourLevel:
         self._read_ac = read_ac
         self.error = 0
         self.failed_table = 0
+        self.failed_at = -1, 0
         self.reserved = _RESERVED_ADDRESS
         self._want_supervisor = 0
         self._smap = self._smep = False
@@ -184,6 +187,7 @@ class FourLevel:
     def _fail(self, access: int, index: int, entry: int, reserved: int) -> Walk | None:
         """The walk met an entry that is not present, or has a reserved bit set."""
         self.failed_table = index >> 9
+        self.failed_at = index, entry
         self.error = self._error(access)
         if entry & 1 and reserved:
             self.error |= PageFaultError.P | PageFaultError.RSVD
@@ -192,6 +196,7 @@ class FourLevel:
     def _deny(self, access: int, index: int) -> Walk | None:
         """The translation exists, but not for this access."""
         self.failed_table = index >> 9
+        self.failed_at = index, self._q[index]
         self.error = PageFaultError.P | self._error(access)
         return None
 
@@ -238,6 +243,7 @@ class Unpaged:
 
     error: int = READ
     failed_table: int = -1
+    failed_at: tuple[int, int] = (-1, 0)
 
     def configure(self, cpu: PagingRegisters) -> None:
         """Nothing depends on the control registers."""

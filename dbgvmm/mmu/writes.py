@@ -24,6 +24,7 @@ from dbgvmm.mmu.tlb import TlbState
 from dbgvmm.mmu.trace import Traces
 from dbgvmm.mmu.trace_kinds import CODE, HIDE, TABLE
 from dbgvmm.mmu.windows import Windows
+from dbgvmm.mmu.writers import NOBODY, Writers
 
 FLOOD_LIMIT: Final = 8
 _PA: Final = PTE.P | PTE.A
@@ -39,7 +40,7 @@ class GuestWrites:
 
     def __init__(
         self, ram: PhysicalMemory, frames: FramePool, pages: ShadowPages, filler: ShadowFiller, rmap: ReverseMap,
-        traces: Traces, windows: Windows, tlb: TlbState, floods: dict[int, int], *, eager: bool,
+        traces: Traces, windows: Windows, tlb: TlbState, floods: dict[int, int], writers: Writers, *, eager: bool,
     ) -> None:  # fmt: skip
         self._ram = ram
         self._ram_q = ram.u64
@@ -52,6 +53,7 @@ class GuestWrites:
         self._windows = windows
         self._tlb = tlb
         self._floods = floods
+        self._writers = writers
         self._eager = eager
         self._opened: dict[int, tuple[bytes, int]] = {}
         self.on_code_write: Callable[[int, int], None] = _ignore_code_write
@@ -68,6 +70,8 @@ class GuestWrites:
         if size == 8 and not gpa & 7:
             at = gpa >> 3
             q = self._ram_q
+            if kinds and self._writers.rip == NOBODY:
+                self._writers.by_monitor(gpa >> 12)
             if kinds & TABLE:
                 old = q[at]
                 q[at] = value
@@ -101,6 +105,8 @@ class GuestWrites:
     def _write_in_page(self, gpa: int, data: bytes) -> None:
         frame = gpa >> 12
         kinds = self._kinds.get(frame, 0)
+        if kinds and self._writers.rip == NOBODY:
+            self._writers.by_monitor(frame)
         if kinds & TABLE:
             first, last = gpa >> 3, gpa + len(data) - 1 >> 3
             old = self._ram_q[first : last + 1].tolist()
@@ -121,6 +127,7 @@ class GuestWrites:
         if pages is None:
             return  # released by an earlier entry of the same store
         self.table_writes += 1
+        self._writers.entry(gfn << 12 | index << 3)
         floods = self._floods
         count = floods.get(gfn, 0) + 1
         if count > FLOOD_LIMIT:
@@ -200,7 +207,9 @@ class GuestWrites:
         """Trace the frame again and apply all entries and code bytes that changed since `open_page`."""
         frame = gpa >> 12
         opened = self._opened.pop(frame, None)
+        writers = self._writers
         if opened is None:
+            writers.rip = NOBODY
             return
         before, kinds = opened
         # Tables may have come and gone while it was open.
@@ -214,6 +223,7 @@ class GuestWrites:
             self._traces.write_protect(frame)
         after = bytes(self._ram.bytes[frame << 12 : frame + 1 << 12])
         if before == after:
+            writers.rip = NOBODY
             return
         old_q, new_q = memoryview(before).cast("Q"), memoryview(after).cast("Q")
         changed = [index for index in range(512) if old_q[index] != new_q[index]]
@@ -224,6 +234,7 @@ class GuestWrites:
             for start, size in _changed_ranges(before, after, changed):
                 self.code_writes += 1
                 self.on_code_write(frame << 12 | start, size)
+        writers.rip = NOBODY
 
 
 def _changed_ranges(before: bytes, after: bytes, quadwords: list[int]) -> list[tuple[int, int]]:

@@ -1,0 +1,83 @@
+"""Who writes to traced frames: per frame what it has cost so far, per page-table entry the last writer. For people only.
+
+Whoever finds out that a guest instruction writes to a traced frame says so (`fault`, `store`) before the write is carried
+out; a write that nobody has announced is the monitor's own: a frame of an interrupt, a callout's operand, a debugger's poke.
+Both records forget what was written longest ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+NOBODY: Final = -1
+"""In the place of a guest address: the monitor itself, or a debugger."""
+MOST_FRAMES: Final = 1 << 14
+MOST_ENTRIES: Final = 1 << 13
+
+
+class EntryWrite(NamedTuple):
+    """The last write to a page-table entry. rip: of the guest instruction, or NOBODY. count: instructions retired until then
+    (exact to within one unit)."""
+
+    rip: int
+    count: int
+
+
+class FrameWrites:
+    """What the trace on one frame has cost: trace faults, stores of adapted code (bt/adaptation.py), writes by the monitor.
+    The last writer, and at which instruction count."""
+
+    __slots__ = ("count", "faults", "monitor", "rip", "stores")
+
+    def __init__(self) -> None:
+        self.faults = self.stores = self.monitor = 0
+        self.rip = NOBODY
+        self.count = 0
+
+
+class Writers:
+    """The records. rip: who is writing now. time: the count at which that was announced."""
+
+    __slots__ = ("entries", "frames", "now", "rip", "time")
+
+    def __init__(self) -> None:
+        self.frames: dict[int, FrameWrites] = {}
+        self.entries: dict[int, EntryWrite] = {}
+        self.rip = NOBODY
+        self.time = 0
+        self.now: Callable[[], int] = lambda: 0
+        """The instruction count."""
+
+    def _note(self, frame: int, rip: int) -> FrameWrites:
+        noted = self.frames.get(frame)
+        if noted is None:
+            if len(self.frames) >= MOST_FRAMES:
+                del self.frames[next(iter(self.frames))]
+            noted = self.frames[frame] = FrameWrites()
+        noted.rip = self.rip = rip
+        noted.count = self.time = self.now()
+        return noted
+
+    def fault(self, frame: int, rip: int) -> None:
+        """The instruction at `rip` faulted on the frame's trace and is about to be carried out."""
+        self._note(frame, rip).faults += 1
+
+    def store(self, frame: int, rip: int) -> None:
+        """The adapted store at `rip` is about to be carried out."""
+        self._note(frame, rip).stores += 1
+
+    def by_monitor(self, frame: int) -> None:
+        """The monitor writes."""
+        self._note(frame, NOBODY).monitor += 1
+
+    def entry(self, gpa: int) -> None:
+        """The page-table entry at guest-physical `gpa` has been written."""
+        entries = self.entries
+        entries.pop(gpa, None)
+        if len(entries) >= MOST_ENTRIES:
+            del entries[next(iter(entries))]
+        entries[gpa] = EntryWrite(self.rip, self.time)
+
+
+__all__ = ["EntryWrite", "FrameWrites", "NOBODY", "Writers"]
