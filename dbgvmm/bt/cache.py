@@ -226,6 +226,9 @@ class TranslationCache:
         self, unit: TranslationUnit, page: CodePage, data: bytes, precise: int, limit: int = MAX_UNIT
     ) -> bool:
         """Translate into the code page's current TC page, or into a new one. False: the instruction crosses."""
+        counting = None if precise else self.translator.counting
+        if counting is not None and not counting.has_room():
+            raise CacheFull
         if not page.tc_pages or page.fill + ROOM > PAGE_SIZE:
             self._new_tc_page(page)
         while True:
@@ -249,6 +252,8 @@ class TranslationCache:
             else:
                 self._new_tc_page(page)
         self._put(unit, tc_page, at, code)
+        if counting is not None:
+            counting.adopt(unit)
         unit.sites = [site.count for site in sites]
         self.sites.update(zip(unit.sites, sites, strict=True))
         return True
@@ -420,6 +425,8 @@ class TranslationCache:
             for unit in (*page.units.values(), *page.precise.values()):
                 unit.live, unit.why_dead = False, FLUSHED
                 self.history.bury(unit, now, FLUSHED, NOBODY)
+        if self.translator.counting is not None:
+            self.translator.counting.forget_units()
         self.mmu.close_all()
         for frame in self.by_frame:
             self.mmu.unprotect_code(frame)

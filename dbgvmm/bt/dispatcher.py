@@ -19,6 +19,7 @@ from iced_x86 import Instruction, Mnemonic
 from dbgvmm.bt.accesses import MemoryAccesses
 from dbgvmm.bt.cache import CacheFull, TranslationCache
 from dbgvmm.bt.callouts import Callouts
+from dbgvmm.bt.counting import UnitCounting
 from dbgvmm.bt.direct import DirectUser
 from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.fault_exits import FaultExits
@@ -32,6 +33,7 @@ from dbgvmm.bt.stepper import Stepper
 from dbgvmm.bt.sync import IOPL, KERNEL_IOPL, StateSync
 from dbgvmm.bt.tcdata import BUDGET, INTERRUPT_WAITS, IOPL_SET, LIMIT, MARGIN, PENDING, VIRTUAL_IOPL, TcData
 from dbgvmm.bt.trace_exits import TraceExits
+from dbgvmm.bt.units import Site
 from dbgvmm.bt.watching import Watching
 from dbgvmm.cpu.bits import DR6, RFLAGS, PageFaultError, Vector
 from dbgvmm.cpu.exceptions import deliver_fault
@@ -84,6 +86,8 @@ class Dispatcher:
         self.returns = ReturnSelectors(cpu, data, sync)
         self.stepper = Stepper(self)
         self.direct: DirectUser | None = None
+        self.counting: UnitCounting | None = None
+        """Who is told of all instructions that retire."""
         self._context = engine.context
         self._q = engine.context.q
         self._rip = engine.context.rip_q
@@ -173,14 +177,15 @@ class Dispatcher:
         self.sync.load_flags()
         self.resume()
 
-    def execute(self, instruction: Instruction, next_rip: int) -> None:
-        """Carry out a sensitive instruction (already counted) and resume behind it, or deliver its fault."""
+    def execute(self, instruction: Instruction, next_rip: int, site: Site | None = None) -> None:
+        """Carry out a sensitive instruction (already counted, by the unit of `site`) and resume behind it, or deliver its
+        fault."""
         cpu = self.cpu
         try:
             if not self.callouts.execute(instruction):
                 cpu.rip = next_rip
         except GuestFault as fault:
-            self._signed[0] += 1  # it did not retire
+            self.take_back(site)
             self.deliver(fault)
             return
         if instruction.mnemonic in _SOFTWARE_INTERRUPTS:
@@ -210,6 +215,19 @@ class Dispatcher:
     def retire(self, instructions: int) -> None:
         """Count instructions that no unit counted."""
         self._signed[0] -= instructions
+
+    def take_back(self, site: Site | None) -> None:
+        """A sensitive instruction, already counted, faulted: it did not retire."""
+        self._signed[0] += 1
+        if self.counting is not None and site is not None:
+            self.counting.take_back(site)
+
+    def count_executions(self, counting: UnitCounting | None) -> None:
+        """From now on, units count their executions for `counting`; for nobody, if it is None. Only while the machine stands
+        still: all units are made anew."""
+        self.cache.flush()
+        self.counting = self.cache.translator.counting = counting
+        self.recovery.account = self.recovery.make_exact if counting is None else counting.account
 
     # -- faults
 
@@ -345,7 +363,7 @@ class Dispatcher:
         if remaining <= MARGIN or self.ignore_breakpoint or cpu.interrupt_shadow:
             self._enter_precise_checked(rip, remaining)
             return
-        if self.direct is not None and self.direct.wants(remaining):
+        if self.direct is not None and self.counting is None and self.direct.wants(remaining):
             self.direct.enter()
             return
         cache = self.cache

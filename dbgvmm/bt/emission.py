@@ -26,6 +26,12 @@ LOAD_FLAGS = b"\x04\x7f\x9e"
 _COUNT_FLAGS_DEAD = Struct("<3siB2si")
 _COUNT_FLAGS_LIVE = Struct("<3si3si3sB3si3si2s3siBi3si")
 _SIDE_EXIT = Struct("<3si3si3sB3si3siBi")
+_PASS_FLAGS_DEAD = Struct("<3siB")
+_PASS = Struct("<3si3si4s3si")
+_ADD_BYTE = b"\x48\x83\x05"
+_RAX_PLUS_1, _RCX_PLUS_1 = b"\x48\x8d\x40\x01", b"\x48\x8d\x49\x01"
+_SPILLING = 7
+"""Bytes of the instruction that spills a register."""
 _SCALINGS = {
     9: b"\x48\x8d\x04\xc0", 5: b"\x48\x8d\x04\x80", 3: b"\x48\x8d\x04\x40", 2: b"\x48\x8d\x04\x00",
 }  # fmt: skip
@@ -59,8 +65,8 @@ class TscScale:
 class Emission:
     """The bytes, marks and sites of one unit. `links`: edges may lead to units that the code page has already."""
 
-    __slots__ = ("at", "code", "data_delta", "info", "links", "lookup", "mark_offsets", "mark_states", "precise", "side_exits",
-                 "stubs", "tsc", "unit", "user")  # fmt: skip
+    __slots__ = ("at", "code", "counters", "data_delta", "info", "links", "lookup", "mark_offsets", "mark_states", "precise",
+                 "side_exits", "stubs", "tsc", "unit", "user")  # fmt: skip
 
     def __init__(
         self, unit: TranslationUnit, at: int, precise: bool, links: bool, tsc: TscScale, info: InstructionInfoFactory
@@ -74,6 +80,8 @@ class Emission:
         self.info = info
         user = unit.page.user
         self.user = user
+        self.counters = 0
+        """Where the unit's counters are, relative to `at`: its passes, then each side exit. 0: it has none."""
         self.data_delta = (USER_DATA_VA if user else DATA_VA) - at
         self.lookup = USER_LOOKUP_VA if user else KERNEL_LOOKUP_VA
         self.mark_offsets: list[int] = []
@@ -112,24 +120,39 @@ class Emission:
         unit = self.unit
         length = unit.length
         code = self.code
-        at = len(code)
         site = Site(units.SLICE, unit, 0, 0, None, index)
-        budget = self.data_delta - at + tcdata.BUDGET
         if flags_dead:
+            if self.counters:
+                code += _PASS_FLAGS_DEAD.pack(_ADD_BYTE, self.counters - len(code) - _PASS_FLAGS_DEAD.size, 1)
+            at = len(code)
+            budget = self.data_delta - at + tcdata.BUDGET
             code += _COUNT_FLAGS_DEAD.pack(b"\x48\x83\x2d", budget - 8, length, b"\x0f\x88", 0)
             self.stubs.append((at + 14, site))
         else:
-            spill = self.data_delta - at + tcdata.SPILL_RCX
-            self.mark_offsets.append(at)
+            self.mark_offsets.append(len(code))
             self.mark_states.append(0)
-            code += _COUNT_FLAGS_LIVE.pack(
+            spilled = self._pass(0, STORE_RCX, LOAD_RCX, _RCX_PLUS_1, tcdata.SPILL_RCX) if self.counters else 0
+            at = len(code) - spilled
+            budget, spill = self.data_delta - at + tcdata.BUDGET, self.data_delta - at + tcdata.SPILL_RCX
+            sequence = _COUNT_FLAGS_LIVE.pack(
                 STORE_RCX, spill - 7, LOAD_RCX, budget - 14, b"\x48\x8d\x49", 256 - length, STORE_RCX, budget - 25,
                 b"\x0f\xb6\x0d", budget + 7 - 32,
                 b"\xe3\x0c", LOAD_RCX, spill - 41, 0xE9, 0,  # jrcxz over the restoring exit
                 LOAD_RCX, spill - 53,
             )  # fmt: skip
+            code += sequence[spilled:] if spilled else sequence
             self.stubs.append((at + 46, site))
         unit.resume_at = self.at + len(code)
+
+    def _pass(self, number: int, store: bytes, load: bytes, plus_1: bytes, slot: int) -> int:
+        """Spill a register, and add 1 to one of the unit's counters in it, flags untouched.
+
+        Returns the length of the spill, which what follows must not do again.
+        """
+        at = len(self.code)
+        counter = self.counters + 8 * number - at
+        self.code += _PASS.pack(store, self.data_delta - at + slot - 7, load, counter - 14, plus_1, store, counter - 25)
+        return _SPILLING
 
     def edge(self, opcode: bytes, target: int, retired: int) -> None:
         """A direct way out after `retired` instructions: to the target's unit if there is one already, else to a stub.
@@ -148,7 +171,7 @@ class Emission:
             edge.patch = self.at + position - 4
             self.stubs.append((position, edge))
 
-    def _side_exit(self, position: int, edge: Edge) -> None:
+    def _side_exit(self, number: int, position: int, edge: Edge) -> None:
         """Count back what the unit counted ahead, flags untouched, and jump on."""
         code, unit = self.code, self.unit
         at = len(code)
@@ -156,12 +179,15 @@ class Emission:
         counted = unit.length if edge.retired > unit.count_index else 0
         self.mark_offsets.append(at)
         self.mark_states.append(mark_state(0, unit.length - 1))
+        spilled = self._pass(number, STORE_RAX, LOAD_RAX, _RAX_PLUS_1, tcdata.SPILL_RAX) if self.counters else 0
+        at = len(code) - spilled
         budget = self.data_delta - at + tcdata.BUDGET
         spill = self.data_delta - at + tcdata.SPILL_RAX
-        code += _SIDE_EXIT.pack(
+        sequence = _SIDE_EXIT.pack(
             STORE_RAX, spill - 7, LOAD_RAX, budget - 14, b"\x48\x8d\x40", counted - edge.retired & 0xFF, STORE_RAX, budget - 25,
             LOAD_RAX, spill - 32, 0xE9, 0,
         )  # fmt: skip
+        code += sequence[spilled:] if spilled else sequence
         edge.patch = self.at + at + 33
         self.stubs.append((at + 37, edge))
 
@@ -177,8 +203,8 @@ class Emission:
     def finish(self) -> tuple[bytearray, list[Site]]:
         """Append the stubs, link what can be linked at once, and give the addresses behind the exits to the sites."""
         code, at, unit = self.code, self.at, self.unit
-        for position, edge in self.side_exits:
-            self._side_exit(position, edge)
+        for number, (position, edge) in enumerate(self.side_exits, 1):
+            self._side_exit(number, position, edge)
         page = unit.page
         va, links = page.va >> 12, self.links
         end = at + len(code)

@@ -6,6 +6,8 @@ registers are spilled (`units.Mark`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dbgvmm.bt import units
 from dbgvmm.bt.cache import TranslationCache
 from dbgvmm.bt.sync import StateSync
@@ -29,6 +31,8 @@ class Recovery:
         self.sync = sync
         self._gpr = context.gpr
         self._signed = data.signed
+        self.account: Callable[[TranslationUnit, int, bool], None] = self.make_exact
+        """`make_exact`, or who counts executions around it (counting.py)."""
 
     def recover(self, tc_rip: int) -> TranslationUnit:
         """Put the exact guest state of a TC address into the CPU."""
@@ -54,7 +58,7 @@ class Recovery:
             self.account(unit, mark.retired, unit.tc_start + mark.tc_offset >= unit.resume_at)
         self.cpu.rip = unit.guest_rip + mark.guest_offset & MASK64
 
-    def account(self, unit: TranslationUnit, retired: int, counted: bool) -> None:
+    def make_exact(self, unit: TranslationUnit, retired: int, counted: bool) -> None:
         """Make the count exact for a state after `retired` instructions of the unit, which has counted itself or not."""
         if counted:
             self._signed[0] += unit.length - retired

@@ -58,7 +58,7 @@ class SiteExits:
         target_rip = site.guest_rip
         unit = site.unit
         if not site.linkable:
-            self._signed[0] -= site.retired
+            self.recovery.account(unit, site.retired, False)
             self._dispatcher.resume_at(target_rip)
             return
         if target_rip in self.cache.breakpoints or self._dispatcher.stop_requested:
@@ -131,11 +131,11 @@ class SiteExits:
         gpr = self._context.gpr
         target_rip = gpr[1]
         gpr[1] = self.data.words[SPILL_RCX >> 3]
-        self._signed[0] -= site.retired
         if is_canonical(target_rip):
+            self.recovery.account(unit, site.retired, False)
             self._dispatcher.resume_at(target_rip)
             return
-        self._signed[0] += 1
+        self.recovery.account(unit, site.retired - 1, False)
         self.sync.load_flags()
         self.cpu.rip = unit.guest_rip + unit.marks[-1].guest_offset & MASK64
         self._dispatcher.stepper.undo_branch(self.cpu.rip)
@@ -179,7 +179,7 @@ class SiteExits:
         )  # fmt: skip
         if not done:
             self.sync.load_flags()
-            self._dispatcher.execute(instruction, site.next_rip)
+            self._dispatcher.execute(instruction, site.next_rip, site)
         self.ledger.seconds_callouts += perf_counter() - start
 
     def _return_to_same_level(self) -> bool:
@@ -213,7 +213,7 @@ class SiteExits:
             self.callouts.table[instruction.mnemonic](instruction)
         except GuestFault as fault:
             self.sync.load_flags()
-            self._signed[0] += 1
+            self._dispatcher.take_back(site)
             self._dispatcher.deliver(fault)
             return True
         sync = self.sync

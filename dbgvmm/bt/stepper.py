@@ -24,6 +24,7 @@ from iced_x86 import (
 
 from dbgvmm.bt import classify
 from dbgvmm.bt.classify import Classifier
+from dbgvmm.bt.counting import CodeKey
 from dbgvmm.cpu.bits import RFLAGS, SegmentAttributes, Vector
 from dbgvmm.cpu.faults import GuestFault
 from dbgvmm.hardware.context import HFlags
@@ -58,6 +59,8 @@ class Stepper:
         self.active = False
         self.steps = 0
         self.code = b""
+        self._counted = CodeKey(0, False, (), b"", 0, 0)
+        """What is being stepped, if somebody counts."""
         self._slots: dict[bytes, int] = {}
 
     # -- looking at one instruction
@@ -137,16 +140,28 @@ class Stepper:
         self.steps += 1
         dispatcher.ignore_breakpoint = False
         cpu.interrupt_shadow = False
+        if dispatcher.counting is not None:
+            self._counted = self._key(instruction)
         if self._sensitive(instruction):
             if not dispatcher.callouts.execute(instruction):
                 cpu.rip = instruction.next_ip & 0xFFFF_FFFF
             dispatcher.retire(1)
+            if dispatcher.counting is not None:
+                dispatcher.counting.stepped(self._counted)
             dispatcher.after_callout()
             return False
         if dispatcher.watching.active:
             dispatcher.watching.examine(instruction)
         self._start(self.code[: instruction.len])
         return True
+
+    def _key(self, instruction: Instruction) -> CodeKey:
+        """The instruction at cpu.rip, which was decoded last, as it is counted."""
+        cpu = self._dispatcher.cpu
+        linear, user = instruction.ip + cpu.segs[1].base & 0xFFFF_FFFF, cpu.cpl == 3
+        frame, _ = self._dispatcher.mmu.resolve_code(linear, user)
+        bits = 32 if cpu.segs[1].attributes & SegmentAttributes.DB else 16
+        return CodeKey(linear, user, (frame,), self.code[: instruction.len], 1, bits)
 
     def _sensitive(self, instruction: Instruction) -> bool:
         kind = self._classifier.classes.get(instruction.code)
@@ -188,6 +203,8 @@ class Stepper:
         cpu.rip = context.q[context.rip_q] & 0xFFFF_FFFF
         if vector == Vector.DB:
             dispatcher.retire(1)
+            if dispatcher.counting is not None:
+                dispatcher.counting.stepped(self._counted)
             dispatcher.resume()
         elif vector == Vector.PF:
             dispatcher.deliver(GuestFault(vector, dispatcher.mmu.fault_error, context.q[context.cr_q + 2]))

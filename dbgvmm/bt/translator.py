@@ -22,6 +22,7 @@ from iced_x86 import Instruction, InstructionInfoFactory
 from dbgvmm.bt import classify as cls
 from dbgvmm.bt import emit_branches as branches
 from dbgvmm.bt import emit_sensitive as sensitive
+from dbgvmm.bt.counting import UnitCounting
 from dbgvmm.bt.emission import Emission, TscScale
 from dbgvmm.bt.emit_operands import emit_wide_exchange, rip_relative, setcc, touch_before_rotate
 from dbgvmm.bt.forming import CLASS, COUNT, MAX_UNIT, PLAIN_STORE, RIP_RELATIVE, ROTATE, SETCC, Formed, Former
@@ -61,6 +62,8 @@ class Translator:
         self._former = Former()
         self._info = InstructionInfoFactory()
         self.instructions = 0
+        self.counting: UnitCounting | None = None
+        """Units count their passes for it."""
         self.tsc = TscScale(0)
 
     def set_ticks(self, ticks: int) -> None:
@@ -96,6 +99,8 @@ class Translator:
             return bytearray(), []
         self.instructions += length
         out = Emission(unit, at, precise, not precise, self.tsc, self._info)
+        if self.counting is not None and not precise:
+            out.counters = self.counting.place(page.user) - at
         self._body(out, formed, data, probes)
         return out.finish()
 

@@ -37,7 +37,10 @@ TRACE_PAGES: Final = 112
 """The trace area: what probes record until the monitor takes it (bt/trace_area.py)."""
 TC_OFFSET: Final = 0x10_0000
 TC_SIZE: Final = 128 << 20
-FRAMES_OFFSET: Final = TC_OFFSET + TC_SIZE
+COUNTERS_OFFSET: Final = TC_OFFSET + TC_SIZE
+COUNTERS_SIZE: Final = 16 << 20
+"""The counters: words that translated code counts its executions in, while somebody wants them (bt/counter_area.py)."""
+FRAMES_OFFSET: Final = COUNTERS_OFFSET + COUNTERS_SIZE
 """From here on: frames for shadow tables and lookup tables, handed out by the frame pool."""
 
 # -- virtual
@@ -52,6 +55,10 @@ USER_TRACE_VA: Final = TRACE_VA + TRACE_PAGES * PAGE_SIZE
 """The trace area, in the same two ways."""
 TC_VA: Final = MONITOR_VA + 0x20_0000
 """The TC begins on a page table of its own: that table (and those behind it) differs from root to root."""
+
+COUNTERS_VA: Final = MONITOR_VA + (512 << 20)
+USER_COUNTERS_VA: Final = COUNTERS_VA + COUNTERS_SIZE
+"""The counters, in the same two ways: within reach of RIP-relative operands in the TC."""
 
 CODE_ALIAS_VA: Final = MONITOR_VA + (1 << 30)
 """The monitor's memory from MONITOR_PA to the end of the TC, mapped in every root: to forget compiled code the engine

@@ -13,6 +13,9 @@ from typing import Final
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.layout import (
     CODE_ALIAS_VA,
+    COUNTERS_OFFSET,
+    COUNTERS_SIZE,
+    COUNTERS_VA,
     DATA_OFFSET,
     DATA_VA,
     KERNEL_LOOKUP_VA,
@@ -44,6 +47,8 @@ _USER_DATA: Final = _KERNEL_DATA | PTE.U
 _CODE_ALIAS: Final = PTE.P | PTE.U | PTE.A | PTE.D | PTE.PS
 _LARGE: Final = 2 << 20
 _SLOTS_EACH_SIDE: Final = LOOKUP_SPAN >> 48
+_COUNTER_TABLES: Final = COUNTERS_SIZE >> 21
+_COUNTERS_PDE: Final = COUNTERS_VA >> 21 & 511
 
 ALIAS_NUMBERS: Final = 128
 _KERNEL_ALIASES: Final = 256
@@ -92,6 +97,8 @@ class MonitorSpace:
             self._set(self._alias_table, index, MONITOR_PA + index * _LARGE | _CODE_ALIAS)
         self._global_tables = [self._new_table() for _ in range(GLOBAL_TC_TABLES)]
         self._global_links = _links(self._global_tables)
+        self._counter_tables = [self._new_table() for _ in range(2 * _COUNTER_TABLES)]
+        self._counter_links = _links(self._counter_tables)
         self._lookup_pml4: dict[int, MonitorPhysical] = {}
         self._lookup_links: list[tuple[int, memoryview]] = []
         for base in (KERNEL_LOOKUP_VA, USER_LOOKUP_VA):
@@ -116,6 +123,7 @@ class MonitorSpace:
         self._set(pd, DATA_VA >> 21 & 511, self._data_table | _LINK)
         pd_base, pml5_base = self._frames.index(pd), self._frames.index(pml5)
         self._q[pd_base + _TC_PDE : pd_base + _TC_PDE + GLOBAL_TC_TABLES] = self._global_links
+        self._q[pd_base + _COUNTERS_PDE : pd_base + _COUNTERS_PDE + len(self._counter_links)] = self._counter_links
         for first, links in self._lookup_links:
             self._q[pml5_base + first : pml5_base + first + len(links)] = links
         return MonitorTables([pml4, pdpt, pd], pd_base)
@@ -155,6 +163,14 @@ class MonitorSpace:
         """Nothing is there any more."""
         for first in (_KERNEL_ALIASES, _USER_ALIASES):
             self._set(self._data_table, first + number, 0)
+
+    # -- counters
+
+    def map_counters(self, page: int) -> None:
+        """Map one page of the counters, for the kernel and for the user, in every root."""
+        frame = MONITOR_PA + COUNTERS_OFFSET + page * PAGE_SIZE
+        for first, flags in ((0, _KERNEL_DATA), (_COUNTER_TABLES, _USER_DATA)):
+            self._set(self._counter_tables[first + (page >> 9)], page & 511, frame | flags)
 
     # -- lookup tables
 
