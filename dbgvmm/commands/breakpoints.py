@@ -81,6 +81,12 @@ def break_(
 
     In every address space, or only in that whose top-level page table CR3 points to (`--cr3 $cr3`: the current one).
     `--phys`: ADDRESS is guest-physical, at whatever linear address it is executed. The guest's memory is not changed.
+
+    For example:
+
+        break kmain
+        b console_putc --cr3 $cr3
+        break 0x106000 --phys
     """
     machine = session.machine
     if phys:
@@ -123,6 +129,11 @@ def watch(
 
     `--phys`: ADDRESS is guest-physical, whoever maps it and however. `--cr3`: only in that address space. What the CPU
     itself accesses (the frames of interrupts) counts too; what devices and debuggers do does not.
+
+    For example:
+
+        watch 0x10c000 8
+        watch $rsp 16 access
     """
     if phys and cr3 is not None:
         raise CommandError("--phys and --cr3 exclude each other: physical memory is the same in every address space")
@@ -143,7 +154,13 @@ def _watchpoint_line(session: Session, number: int | None, wanted: Watch) -> Wat
 
 @command("delete", aliases=("d", "del"))
 def delete(session: Session, *number: Count) -> str:
-    """Remove the breakpoints, watchpoints and catchpoints with these NUMBERs, or all that have one."""
+    """Remove the breakpoints, watchpoints and catchpoints with these NUMBERs, or all that have one.
+
+    For example:
+
+        delete 1 2
+        delete
+    """
     machine = session.machine
     numbered = {*session.breakpoints, *session.watchpoints, *session.catchpoints}
     chosen: list[int] = list(number) or sorted(numbered)
@@ -170,6 +187,10 @@ def info_breakpoints(session: Session) -> BreakpointList:
     """List breakpoints, watchpoints and catchpoints.
 
     Those of `break`, `watch` and `catch` by number, and those that gdb or a script has set.
+
+    For example:
+
+        info breakpoints
     """
     machine = session.machine
     lines = [

@@ -62,13 +62,24 @@ def catch_exception(session: Session, vector: str | None = None) -> CatchpointLi
 
     It is not delivered yet: going on delivers it. Software interrupts (INT n, INT3, INTO) are none; a #DB trap stops in
     its handler.
+
+    For example:
+
+        catch exception
+        catch exception #PF
     """
     return _add(session, Catch(Event.EXCEPTION, None if vector is None else _vector(session, vector)))
 
 
 @command("catch interrupt")
 def catch_interrupt(session: Session, vector: str | None = None) -> CatchpointLine:
-    """Stop at an interrupt of a device (all, or VECTOR), in front of its handler."""
+    """Stop at an interrupt of a device (all, or VECTOR), in front of its handler.
+
+    For example:
+
+        catch interrupt
+        catch interrupt 0x20
+    """
     return _add(session, Catch(Event.INTERRUPT, None if vector is None else _vector(session, vector)))
 
 
@@ -78,25 +89,44 @@ def catch_triple_fault(session: Session) -> CatchpointLine:
 
     Without this the guest ends there (its state can be seen, but it cannot go on). With it, what is wrong can be mended
     (registers, the IDT, page tables) and the instruction tried again.
+
+    For example:
+
+        catch triple-fault
     """
     return _add(session, Catch(Event.TRIPLE_FAULT))
 
 
 @command("catch cr3")
 def catch_cr3(session: Session) -> CatchpointLine:
-    """Stop behind each load of CR3."""
+    """Stop behind each load of CR3.
+
+    For example:
+
+        catch cr3
+    """
     return _add(session, Catch(Event.CR3))
 
 
 @command("catch mode")
 def catch_mode(session: Session) -> CatchpointLine:
-    """Stop when the CPU has changed its mode: real, protected, compatibility, 64-bit."""
+    """Stop when the CPU has changed its mode: real, protected, compatibility, 64-bit.
+
+    For example:
+
+        catch mode
+    """
     return _add(session, Catch(Event.MODE))
 
 
 @command("catch port")
 def catch_port(session: Session, port: Value | None = None, access: Access = "any") -> CatchpointLine:
-    """Stop behind an access to PORT (any)."""
+    """Stop behind an access to PORT (any).
+
+    For example:
+
+        catch port 0x3f8 write
+    """
     if port is not None and not 0 <= port < 0x10000:
         raise CommandError(f"{port:#x} is no port: give a number below 0x10000")
     return _add(session, Catch(Event.PORT, port, access != "write", access != "read"))
@@ -104,5 +134,10 @@ def catch_port(session: Session, port: Value | None = None, access: Access = "an
 
 @command("catch msr")
 def catch_msr(session: Session, msr: Value | None = None, access: Access = "any") -> CatchpointLine:
-    """Stop behind RDMSR or WRMSR of MSR (any)."""
+    """Stop behind RDMSR or WRMSR of MSR (any).
+
+    For example:
+
+        catch msr 0xc0000080
+    """
     return _add(session, Catch(Event.MSR, msr, access != "write", access != "read"))

@@ -114,6 +114,10 @@ def info_pic(session: Session) -> PicReport:
     """Show the two interrupt controllers.
 
     Request, in-service and mask registers have IRQ 0 (of the slave: IRQ 8) on the right.
+
+    For example:
+
+        info pic
     """
     board = session.machine.board
     return PicReport(board.pic.state(), board.interrupt_pending())
@@ -121,20 +125,35 @@ def info_pic(session: Session) -> PicReport:
 
 @command("info pit", aliases=("pit",))
 def info_pit(session: Session) -> PitReport:
-    """Show the timer's three counters."""
+    """Show the timer's three counters.
+
+    For example:
+
+        info pit
+    """
     pit = session.machine.board.pit
     return PitReport(pit.state(), tuple(pit.count(number) for number in range(3)))
 
 
 @command("info uart", aliases=("uart",))
 def info_uart(session: Session) -> UartReport:
-    """Show COM1: its line, interrupts, modem lines and what waits to be read."""
+    """Show COM1: its line, interrupts, modem lines and what waits to be read.
+
+    For example:
+
+        info uart
+    """
     return UartReport(session.machine.board.uart.state())
 
 
 @command("info rtc", aliases=("rtc",))
 def info_rtc(session: Session) -> RtcReport:
-    """Show the real-time clock."""
+    """Show the real-time clock.
+
+    For example:
+
+        info rtc
+    """
     rtc = session.machine.board.rtc
     now = rtc.now()
     return RtcReport(now, rtc.state())

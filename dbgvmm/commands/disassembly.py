@@ -157,7 +157,13 @@ def _target(session: Session, raw: bytes, mnemonic: str, operands: str) -> str:
 
 @command("disassemble", aliases=("disas",), repeats=True)
 def disassemble(session: Session, address: Address | None = None, count: Count = _TEN) -> Listing:
-    """Show COUNT (10) guest instructions from ADDRESS (the next one), in the CPU's current mode."""
+    """Show COUNT (10) guest instructions from ADDRESS (the next one), in the CPU's current mode.
+
+    For example:
+
+        disassemble
+        disas kmain 20
+    """
     rip = session.machine.cpu.rip
     start = rip if address is None else address
     lines = instructions_at(session, start, count)
@@ -178,6 +184,10 @@ def disassemble_tc(session: Session, address: Address | None = None) -> Translat
     """Show the translation unit at ADDRESS (the next instruction) beside its guest code.
 
     ADDRESS is a guest address or one in the TC. A note says what an exit is for, and which registers are spilled there.
+
+    For example:
+
+        disassemble tc kmain
     """
     machine = session.machine
     unit = find_unit(session, machine.cpu.rip if address is None else address)

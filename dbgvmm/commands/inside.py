@@ -144,6 +144,10 @@ def info_tu(session: Session, address: Address | None = None) -> UnitReport:
 
     ADDRESS is a guest address or one in the TC. Shown are the unit's exits, whether they are chained, and which units
     are chained to it; `disassemble tc` shows the code.
+
+    For example:
+
+        info tu kmain
     """
     machine = session.machine
     unit = find_unit(session, machine.cpu.rip if address is None else address)
@@ -158,7 +162,12 @@ def info_tu(session: Session, address: Address | None = None) -> UnitReport:
 
 @command("info tc", aliases=("tc",))
 def info_tc(session: Session) -> Facts:
-    """Show what the translation cache holds: units, pages, chains, and how full it is."""
+    """Show what the translation cache holds: units, pages, chains, and how full it is.
+
+    For example:
+
+        info tc
+    """
     cache = session.machine.cache
     units = list(cache.units())
     guest = sum(len(unit.guest_bytes) for unit in units)
@@ -191,6 +200,10 @@ def info_shadow(session: Session, address: Address) -> ShadowReport:
     """Show the shadow page tables' entries for a linear ADDRESS, which the hardware's MMU uses.
 
     `translate` shows the guest's own tables, of which these are a cache.
+
+    For example:
+
+        info shadow $rip
     """
     machine = session.machine
     try:
@@ -202,14 +215,25 @@ def info_shadow(session: Session, address: Address) -> ShadowReport:
 
 @command("info traces", aliases=("traces",))
 def info_traces(session: Session) -> TraceReport:
-    """Show the guest frames whose writes the monitor sees: shadowed page tables and translated code."""
+    """Show the guest frames whose writes the monitor sees: shadowed page tables and translated code.
+
+    For example:
+
+        info traces
+    """
     words = {TABLE: "page table", CODE: "code", TABLE | CODE: "page table and code"}
     return TraceReport({frame: words[kind] for frame, kind in sorted(session.machine.mmu.traces.kinds.items())})
 
 
 @command("info stats", aliases=("stats",))
 def info_stats(session: Session) -> Facts:
-    """Show all counters of the machine."""
+    """Show all counters of the machine.
+
+    For example:
+
+        info stats
+        info stats --json
+    """
     values = session.machine.stats()
     rows = tuple((name, f"{value:,}" if isinstance(value, int) else f"{value:.3f}") for name, value in values.items())
     return Facts("", rows, values)
@@ -217,14 +241,24 @@ def info_stats(session: Session) -> Facts:
 
 @command("info callouts", aliases=("callouts",))
 def info_callouts(session: Session) -> Tally:
-    """Show which sensitive instructions the monitor carried out, and how often."""
+    """Show which sensitive instructions the monitor carried out, and how often.
+
+    For example:
+
+        info callouts
+    """
     counts = session.machine.dispatcher.ledger.callouts_by_mnemonic
     return _tally("callouts", {_MNEMONICS.get(number, str(number)): count for number, count in counts.items()})
 
 
 @command("info exits", aliases=("exits",))
 def info_exits(session: Session) -> Tally:
-    """Show why the guest's code was left for the monitor, and how often."""
+    """Show why the guest's code was left for the monitor, and how often.
+
+    For example:
+
+        info exits
+    """
     machine = session.machine
     dispatcher, mmu = machine.dispatcher, machine.mmu
     return _tally(
@@ -244,7 +278,12 @@ def info_exits(session: Session) -> Tally:
 
 @command("info exceptions", aliases=("exceptions",))
 def info_exceptions(session: Session) -> Tally:
-    """Show which exceptions and how many interrupts the guest got."""
+    """Show which exceptions and how many interrupts the guest got.
+
+    For example:
+
+        info exceptions
+    """
     dispatcher = session.machine.dispatcher
     counts = {Vector.name_of(vector): number for vector, number in dispatcher.ledger.exceptions.items()}
     counts["external interrupts"] = dispatcher.ledger.interrupts

@@ -188,13 +188,24 @@ def x(session: Session, fmt: Format, address: Address | None = None) -> MemoryUn
     FMT is a repeat count, a letter and a size: x/4xg $rsp. Letters: x hexadecimal, d signed, u unsigned, o octal,
     t binary, a address with its symbol, c character, s string, i instruction. Sizes: b 1, h 2, w 4, g 8 bytes. What is
     left out is as it was the last time.
+
+    For example:
+
+        x/8gx $rsp
+        x/5i $rip
+        x/s 0x100000
     """
     return _examine(session, fmt, address, _virtual(session))
 
 
 @command("xp", repeats=True)
 def xp(session: Session, fmt: Format, address: Address | None = None) -> MemoryUnits | MemoryStrings | Listing:
-    """Examine memory at a physical ADDRESS; FMT is that of x, but without i."""
+    """Examine memory at a physical ADDRESS; FMT is that of x, but without i.
+
+    For example:
+
+        xp/4xg 0x1000
+    """
     if "i" in fmt:
         raise CommandError("xp does not disassemble: instructions are fetched from linear addresses; use x/i")
     return _examine(session, fmt, address, _physical(session))
@@ -264,7 +275,13 @@ def _parse_format(fmt: str, last: tuple[str, str]) -> tuple[int, str, str]:
 
 @command("peek")
 def peek(session: Session, address: Address, length: Count = _PEEKED) -> MemoryBytes:
-    """Show LENGTH (64) bytes at a linear ADDRESS, in hexadecimal and as text."""
+    """Show LENGTH (64) bytes at a linear ADDRESS, in hexadecimal and as text.
+
+    For example:
+
+        peek 0x100000
+        peek $rsp 32
+    """
     if length > _MOST_BYTES:
         raise CommandError(f"{length} bytes are more than {_MOST_BYTES}: ask for less")
     return MemoryBytes(address, _virtual(session)(address, length))
@@ -276,6 +293,10 @@ def poke(session: Session, fmt: Format, address: Address, *value: Value) -> str:
 
     poke/b, poke/h, poke/w and poke/g say how many bytes each has: 1, 2, 4, 8 (8, if not said). Read-only pages are
     written too, and translations of code that changes are thrown away.
+
+    For example:
+
+        poke/w 0x5000 1 2 3
     """
     data = _poked(fmt, value)
     try:
@@ -287,7 +308,12 @@ def poke(session: Session, fmt: Format, address: Address, *value: Value) -> str:
 
 @command("poke-physical")
 def poke_physical(session: Session, fmt: Format, address: Address, *value: Value) -> str:
-    """Write VALUEs to a physical ADDRESS of RAM; FMT is that of poke."""
+    """Write VALUEs to a physical ADDRESS of RAM; FMT is that of poke.
+
+    For example:
+
+        poke-physical/b 0x5000 0x90
+    """
     data = _poked(fmt, value)
     size = session.machine.ram.size
     if address + len(data) > size:
@@ -314,6 +340,10 @@ def translate(session: Session, address: Address) -> Translation:
     """Show the guest's page walk of a linear ADDRESS.
 
     Every level's entry, then the physical address and the rights. `info shadow` shows what the hardware uses.
+
+    For example:
+
+        translate $rip
     """
     try:
         report = session.machine.memory.translate(address)

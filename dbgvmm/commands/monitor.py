@@ -36,10 +36,10 @@ class Monitor:
             if call is None:
                 return ""
             if not call.command.resumes:
-                return self._shown(call.command.run_words(self.session, call.words, call.fmt), show)
+                return self._shown(call.run(self.session), show)
             with _console_of(self.session.machine, show):
-                result = call.command.run_words(self.session, call.words, call.fmt)
-            return f"{result}\n{_MOVED}"
+                result = call.run(self.session)
+            return str(result) if call.json else f"{result}\n{_MOVED}"
         except CommandError as error:
             raise TargetError(str(error)) from error
         except QuitRequest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -10,16 +10,24 @@ _LINES_PER_PIECE: Final = 256
 
 
 class Lines:
-    """Output of many lines, made one after the other each time somebody reads them; `str` is all of them."""
+    """Output of many lines, made one after the other each time somebody reads them; `str` is all of them.
 
-    def __init__(self, make: Callable[[], Iterator[str]]) -> None:
+    records: the same as data, for `--json` and scripts; without it the lines are the data.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[str]], records: Callable[[], Iterable[object]] | None = None) -> None:
         self._make = make
+        self._records = records
 
     def __iter__(self) -> Iterator[str]:
         return self._make()
 
     def __str__(self) -> str:
         return "\n".join(self)
+
+    def data(self) -> list[object]:
+        """What the lines say, a record (or a line) each."""
+        return list(self._make() if self._records is None else self._records())
 
 
 def pieces(result: object) -> Iterator[str]:

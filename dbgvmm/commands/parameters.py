@@ -26,10 +26,11 @@ Format = NewType("Format", str)
 
 @dataclass(frozen=True)
 class ParameterType:
-    """How to read a parameter's word, and how it may be completed."""
+    """How to read a parameter's word, and how it may be completed. joins: as the last one it takes all words that are left."""
 
     parse: Callable[[Session, str], object]
     complete: Callable[[Session, str], Iterable[str]]
+    joins: bool = False
 
 
 def _nothing(session: Session, text: str) -> list[str]:
@@ -57,9 +58,9 @@ def _complete_register(session: Session, text: str) -> list[str]:
 
 _TYPES: Final[dict[object, ParameterType]] = {
     str: ParameterType(lambda session, text: text, _nothing),
-    Address: ParameterType(evaluate, complete_expression),
-    Value: ParameterType(evaluate, complete_expression),
-    Count: ParameterType(_count, _nothing),
+    Address: ParameterType(evaluate, complete_expression, joins=True),
+    Value: ParameterType(evaluate, complete_expression, joins=True),
+    Count: ParameterType(_count, complete_expression),
     RegisterName: ParameterType(_register, _complete_register),
 }
 

@@ -39,8 +39,12 @@ def info_mem(session: Session) -> Lines:
 
     `START-END SIZE -rw`, as QEMU has it: `u` for user mode, `w` for writable. Whether code may run there is shown by
     `info tlb` (X: it may not) and `translate`.
+
+    For example:
+
+        info mem
     """
-    return Lines(lambda: _ranges(_mapped(session)))
+    return Lines(lambda: _ranges(_mapped(session)), lambda: _mapped(session) or ())
 
 
 def _ranges(found: Iterator[Mapping] | None) -> Iterator[str]:
@@ -70,8 +74,12 @@ def info_tlb(session: Session) -> Lines:
 
     `VIRTUAL: PHYSICAL XGPDACTUW`, as QEMU has it: no-execute, global, PS (or PAT), dirty, accessed, PCD, PWT, user,
     writable. `info shadow` and `translate` say more of one address.
+
+    For example:
+
+        info tlb
     """
-    return Lines(lambda: _pages(_mapped(session)))
+    return Lines(lambda: _pages(_mapped(session)), lambda: _mapped(session) or ())
 
 
 def _pages(found: Iterator[Mapping] | None) -> Iterator[str]:
@@ -85,7 +93,12 @@ def _pages(found: Iterator[Mapping] | None) -> Iterator[str]:
 
 @command("gva2gpa")
 def gva2gpa(session: Session, address: Address) -> str:
-    """Show the physical address of a linear ADDRESS, or `Unmapped`. `translate` shows how it comes about."""
+    """Show the physical address of a linear ADDRESS, or `Unmapped`. `translate` shows how it comes about.
+
+    For example:
+
+        gva2gpa $rip
+    """
     try:
         gpa = session.machine.memory.translate(address).gpa
     except NotMapped:
@@ -95,7 +108,12 @@ def gva2gpa(session: Session, address: Address) -> str:
 
 @command("info mtree")
 def info_mtree(session: Session, *, f: bool = False) -> str:
-    """Show what is where in physical memory (`-f`: the same, since there is but one view)."""
+    """Show what is where in physical memory (`-f`: the same, since there is but one view).
+
+    For example:
+
+        info mtree
+    """
     machine = session.machine
     regions = [(0, machine.ram.size, "ram", "ram")]
     regions += [(base, size, "i/o", "device") for base, size in machine.board.mmio.windows()]
@@ -105,25 +123,45 @@ def info_mtree(session: Session, *, f: bool = False) -> str:
 
 @command("info lapic")
 def info_lapic(session: Session) -> str:
-    """Say that there is no local APIC."""
+    """Say that there is no local APIC.
+
+    For example:
+
+        info lapic
+    """
     return "this CPU has no local APIC (CPUID says so to the guest): interrupts come from two 8259, see `info pic`"
 
 
 @command("info irq")
 def info_irq(session: Session) -> str:
-    """Show how many interrupts the CPU has taken."""
+    """Show how many interrupts the CPU has taken.
+
+    For example:
+
+        info irq
+    """
     return f"IRQ statistics for i8259:\n all: {session.machine.dispatcher.ledger.interrupts}"
 
 
 @command("info version")
 def info_version(session: Session) -> str:
-    """Show dbgvmm's version."""
+    """Show dbgvmm's version.
+
+    For example:
+
+        info version
+    """
     return f"dbgvmm {VERSION}"
 
 
 @command("info status")
 def info_status(session: Session) -> str:
-    """Show whether the guest could run on."""
+    """Show whether the guest could run on.
+
+    For example:
+
+        info status
+    """
     stop = session.machine.last_stop
     if stop is None:
         return "VM status: paused (prelaunch)"
@@ -134,12 +172,22 @@ def info_status(session: Session) -> str:
 
 @command("info cpus")
 def info_cpus(session: Session) -> str:
-    """Show the CPUs: where they are, and whether they wait in HLT."""
+    """Show the CPUs: where they are, and whether they wait in HLT.
+
+    For example:
+
+        info cpus
+    """
     cpu = session.machine.cpu
     return f"* CPU #{cpu.index}: pc={cpu.rip:#018x}{' (halted)' if cpu.halted else ''}"
 
 
 @command("system_powerdown")
 def system_powerdown(session: Session) -> str:
-    """Say why the power button cannot be pressed."""
+    """Say why the power button cannot be pressed.
+
+    For example:
+
+        system_powerdown
+    """
     raise CommandError("this PC has no power button (no ACPI): ask the guest to power off, or use `quit` (gdb: `kill`)")

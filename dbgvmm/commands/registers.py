@@ -72,12 +72,17 @@ class NamedValues:
         return columns((line.name, f"{line.value:#x}", line.words) for line in self.lines)
 
 
-@command("info registers", aliases=("registers", "regs"))
+@command("info registers", aliases=("registers", "regs", "info r"))
 def info_registers(session: Session, *, a: bool = False) -> GeneralRegisters | QemuRegisters:
     """Show the general registers, RIP with its symbol, the flags in words, mode and CPL.
 
     As gdb's `monitor info registers` it shows what QEMU's does (RAX=... CR3=...), which scripts take apart. `-a`: of
     all CPUs.
+
+    For example:
+
+        info registers
+        i r
     """
     machine = session.machine
     if session.as_qemu:
@@ -92,7 +97,12 @@ def info_registers(session: Session, *, a: bool = False) -> GeneralRegisters | Q
 
 @command("info control", aliases=("info cr",))
 def info_control(session: Session) -> NamedValues:
-    """Show the control registers, EFER and the debug registers with the names of their bits."""
+    """Show the control registers, EFER and the debug registers with the names of their bits.
+
+    For example:
+
+        info control
+    """
     cpu = session.machine.cpu
     lines = [
         NamedValue("cr0", cpu.cr0, CR0.describe(cpu.cr0)),
@@ -110,7 +120,12 @@ def info_control(session: Session) -> NamedValues:
 
 @command("info fpu")
 def info_fpu(session: Session) -> NamedValues:
-    """Show the x87 and SSE registers: st0 is the top of the stack; xmm0 to xmm15 as 128-bit numbers."""
+    """Show the x87 and SSE registers: st0 is the top of the stack; xmm0 to xmm15 as 128-bit numbers.
+
+    For example:
+
+        info fpu
+    """
     machine = session.machine
     names = [f"st{n}" for n in range(8)] + [row.name for row in X87_CONTROL]
     names += ["mxcsr", *(f"xmm{n}" for n in range(16))]
@@ -141,6 +156,11 @@ def set_register(session: Session, register: RegisterName, value: Value) -> Name
 
     Any that `info registers`, `info control` and `info fpu` show (but no debug register), and fs_base, gs_base and
     k_gs_base. What the CPU would refuse with #GP is refused here too.
+
+    For example:
+
+        set rax 0x10
+        set register $rip kmain
     """
     try:
         write_register(session.machine, register, value)
@@ -155,6 +175,11 @@ def print_(session: Session, fmt: Format, expression: Value) -> NamedValue | str
 
     Terms are numbers (0x for hexadecimal), registers, symbols and `*ADDRESS` for the eight bytes there; + and - and
     parentheses join them. Wherever a command takes a number or an address, it takes such an expression without blanks.
+
+    For example:
+
+        print $rsp+8
+        p/x *($rbp+8)
     """
     if fmt:
         return _formatted(fmt, expression)

@@ -49,7 +49,12 @@ def report_stop(session: Session, stop: Stop) -> StopReport:
 
 @command("continue", aliases=("c", "cont", "run", "r"), resumes=True)
 def continue_(session: Session) -> StopReport:
-    """Run the guest until something stops it: a breakpoint, Ctrl-C, its end."""
+    """Run the guest until something stops it: a breakpoint, Ctrl-C, its end.
+
+    For example:
+
+        continue
+    """
     return report_stop(session, session.run())
 
 
@@ -58,6 +63,10 @@ def stop(session: Session) -> str:
     """Ask the running guest to stop.
 
     This is for scripts, which may call it from `machine.service`: at the prompt the guest stands still anyway.
+
+    For example:
+
+        stop
     """
     session.machine.request_stop("stopped by a command")
     return "the guest stops at its next exit, if it is running"
@@ -68,13 +77,23 @@ def stepi(session: Session, count: Count = _ONE) -> StopReport:
     """Execute COUNT instructions (1).
 
     Entering an interrupt handler is no instruction of its own: the step goes to the handler's first one.
+
+    For example:
+
+        stepi
+        si 100
     """
     return report_stop(session, session.run(steps=count))
 
 
 @command("nexti", aliases=("ni", "next", "n"), resumes=True, repeats=True)
 def nexti(session: Session) -> StopReport:
-    """Execute one instruction; a call, a repeated string instruction or a software interrupt as a whole."""
+    """Execute one instruction; a call, a repeated string instruction or a software interrupt as a whole.
+
+    For example:
+
+        nexti
+    """
     machine = session.machine
     lines = instructions_at(session, machine.cpu.rip, 1)
     if not lines or not lines[0].mnemonic.startswith(("call", "rep", "int", "syscall")):
@@ -88,6 +107,12 @@ def until(session: Session, where: str) -> StopReport:
 
     `#N` is the moment after N instructions since power-on, `+N` that after N more. Other breakpoints stop the guest
     too.
+
+    For example:
+
+        until kmain
+        until +1000
+        until #500
     """
     machine = session.machine
     if not where.startswith(("#", "+")):
@@ -113,6 +138,10 @@ def restart(session: Session) -> str:
 
     Breakpoints stay and the instruction count goes on. A gdb that is connected has to be told with
     `maintenance flush register-cache`.
+
+    For example:
+
+        restart
     """
     machine = session.machine
     try:
@@ -124,5 +153,10 @@ def restart(session: Session) -> str:
 
 @command("quit", aliases=("q", "exit"))
 def quit_(session: Session) -> str:
-    """Leave dbgvmm."""
+    """Leave dbgvmm.
+
+    For example:
+
+        quit
+    """
     raise QuitRequest

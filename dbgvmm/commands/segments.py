@@ -75,7 +75,12 @@ class Gates:
 
 @command("info segments")
 def info_segments(session: Session) -> Descriptors:
-    """Show the segment registers with what they hide: base, limit and attributes."""
+    """Show the segment registers with what they hide: base, limit and attributes.
+
+    For example:
+
+        info segments
+    """
     cpu = session.machine.cpu
     named = [(SReg.names[index], cpu.segs[index]) for index in (SReg.CS, SReg.SS, SReg.DS, SReg.ES, SReg.FS, SReg.GS)]
     lines = [
@@ -87,7 +92,12 @@ def info_segments(session: Session) -> Descriptors:
 
 @command("info gdt")
 def info_gdt(session: Session) -> Descriptors:
-    """Show the GDT's entries (the first 64), those that are zero left out."""
+    """Show the GDT's entries (the first 64), those that are zero left out.
+
+    For example:
+
+        info gdt
+    """
     cpu = session.machine.cpu
     entries = min((cpu.gdtr.limit + 1) // 8, _MOST_GDT_ENTRIES)
     table = _read(session, cpu.gdtr.base, entries * 8, "GDT")
@@ -108,7 +118,12 @@ def info_gdt(session: Session) -> Descriptors:
 
 @command("info idt")
 def info_idt(session: Session) -> Gates:
-    """Show the IDT's gates that are present, with their handlers' symbols."""
+    """Show the IDT's gates that are present, with their handlers' symbols.
+
+    For example:
+
+        info idt
+    """
     cpu = session.machine.cpu
     size = 16 if cpu.long_mode_active else 8
     entries = min((cpu.idtr.limit + 1) // size, 256)
@@ -155,7 +170,12 @@ def _attributes(attributes: int) -> str:
 
 @command("info msrs")
 def info_msrs(session: Session) -> NamedValues:
-    """Show every MSR that this CPU has and that can be read."""
+    """Show every MSR that this CPU has and that can be read.
+
+    For example:
+
+        info msrs
+    """
     named = sorted((index, name) for name, index in vars(MSR).items() if name.isupper() and isinstance(index, int))
     values = ((index, name, _read_msr(session, index)) for index, name in named)
     return NamedValues(
@@ -179,7 +199,12 @@ def _read_msr(session: Session, index: int) -> int | None:
 
 @command("info unknown-msrs")
 def info_unknown_msrs(session: Session) -> NamedValues | str:
-    """Show the MSRs that the guest tried to use and that this CPU has not."""
+    """Show the MSRs that the guest tried to use and that this CPU has not.
+
+    For example:
+
+        info unknown-msrs
+    """
     unknown = session.machine.msrs.unknown_msrs
     if not unknown:
         return "the guest used no unknown MSR"

@@ -7,7 +7,8 @@
 A parameter's annotation says how its text is read (parameters.py); a parameter with a default may be left out, and one
 with a star takes what is left. Keyword-only ones are options: `--name VALUE`, or `--name` alone for a bool. Words may be
 shortened as long as one command fits: `i r`. The decorated function stays callable from Python, and returns data whose
-`str` is what people see.
+`str` is what people see; with `--json`, which every command has, they see its fields (json_output.py). An expression that
+is a command's last parameter may have blanks in it. The docstring ends with a paragraph `For example:` and command lines.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, ParamSpec, TypeVar, get_type_hints
 
 from dbgvmm.commands.errors import CommandError
+from dbgvmm.commands.json_output import as_json
 from dbgvmm.commands.parameters import Format, ParameterType, parameter_type
 from dbgvmm.commands.session import Session
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _FORMAT: Final = "/"
+_JSON: Final = "--json"
+_EXAMPLES: Final = "For example:"
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,12 @@ class Command(Generic[P, R]):
         return self.help.partition("\n")[0]
 
     @property
+    def examples(self) -> tuple[str, ...]:
+        """The command lines at the docstring's end."""
+        lines = self.help.partition(_EXAMPLES)[2].splitlines()
+        return tuple(line.strip() for line in lines if line.strip())
+
+    @property
     def usage(self) -> str:
         """How to type it."""
         name = f"{self.name}[/FMT]" if self.takes_format else self.name
@@ -125,6 +135,9 @@ class Command(Generic[P, R]):
             if parameter.many:
                 values += [parameter.type.parse(session, word) for word in left]
                 left.clear()
+            elif left and parameter.type.joins and parameter is self.parameters[-1]:
+                values.append(parameter.type.parse(session, " ".join(left)))
+                left.clear()
             elif left:
                 values.append(parameter.type.parse(session, left.pop(0)))
             elif not parameter.optional:
@@ -133,11 +146,16 @@ class Command(Generic[P, R]):
             raise CommandError(f"{left[0]!r} is too much; usage: {self.usage}")
         return values
 
+    def arguments(self, session: Session, words: Sequence[str], fmt: str | None) -> tuple[list[object], dict[str, object]]:
+        """What typed words stand for: values and options. Raises CommandError."""
+        left, options = self._parse_options(session, words)
+        return self.parse(session, left, fmt), options
+
     def run_words(self, session: Session, words: Sequence[str], fmt: str | None) -> object:
         """Call it with typed words."""
         function: Callable[..., object] = self.function
-        left, options = self._parse_options(session, words)
-        return function(session, *self.parse(session, left, fmt), **options)
+        values, options = self.arguments(session, words, fmt)
+        return function(session, *values, **options)
 
     def _parse_options(self, session: Session, words: Sequence[str]) -> tuple[list[str], dict[str, object]]:
         """The words that are no options, and the options' values. Raises CommandError."""
@@ -176,11 +194,17 @@ def command(
 
 @dataclass(frozen=True)
 class Call:
-    """A command line that was understood: what to run, with which words."""
+    """A command line that was understood: what to run, with which words. json: its data is wanted, not its text."""
 
     command: AnyCommand
     words: tuple[str, ...]
     fmt: str | None
+    json: bool = False
+
+    def run(self, session: Session) -> object:
+        """Do it. `str` of what it returns is what to show. Raises CommandError, QuitRequest."""
+        result = self.command.run_words(session, self.words, self.fmt)
+        return as_json(result) if self.json else result
 
 
 class CommandTable:
@@ -198,7 +222,7 @@ class CommandTable:
     def execute(self, session: Session, line: str) -> object:
         """Run a line; None for an empty one or a comment (#). Raises CommandError, QuitRequest."""
         call = self.understand(line)
-        return None if call is None else call.command.run_words(session, call.words, call.fmt)
+        return None if call is None else call.run(session)
 
     def understand(self, line: str) -> Call | None:
         """What a line asks for. Raises CommandError."""
@@ -217,7 +241,9 @@ class CommandTable:
             raise CommandError(f"{line!r}: a command's name is missing; `help` lists them")
         if slash and not fmt:
             raise CommandError("a format is missing after the '/': for instance x/4xg")
-        return self._find(words, fmt if slash else None)
+        json = _JSON in words
+        call = self._find([word for word in words if word != _JSON], fmt if slash else None)
+        return replace(call, json=True) if json else call
 
     def _find(self, words: list[str], fmt: str | None) -> Call:
         for length in range(min(self._longest, len(words)), 0, -1):
@@ -238,12 +264,15 @@ class CommandTable:
         raise CommandError(f"there is no command {words[0]!r}: `help` lists them")
 
     def _shortened(self, words: Sequence[str]) -> dict[str, AnyCommand]:
-        """The commands with as many words, each beginning with the one typed."""
+        """The commands with as many words, each beginning with the one typed; those that end in just the last one first."""
         found: dict[str, AnyCommand] = {}
+        exact: dict[str, AnyCommand] = {}
         for name, item in self._names.items():
             if len(name) == len(words) and all(full.startswith(word) for full, word in zip(name, words, strict=True)):
                 found[item.name] = item
-        return found
+                if name[-1] == words[-1]:
+                    exact[item.name] = item
+        return exact or found
 
     def complete(self, session: Session, line: str) -> list[str]:
         """Ways to finish the last word of `line` (which may be empty, after a blank)."""
@@ -256,14 +285,28 @@ class CommandTable:
             call = self._find(before, None) if before else None
         except CommandError:
             call = None
-        if call is not None and last.startswith("--"):
-            found.update(name for name in call.command.options if name.startswith(last))
-        elif call is not None and call.command.parameters:
-            at = min(len(call.words), len(call.command.parameters) - 1)
-            parameter = call.command.parameters[at]
-            if len(call.words) <= at or parameter.many:
-                found.update(parameter.type.complete(session, last))
+        if call is not None:
+            found.update(self._arguments(session, call, last))
         return sorted(found)
+
+    @staticmethod
+    def _arguments(session: Session, call: Call, last: str) -> Iterable[str]:
+        """Ways to finish an option, its value, or a parameter of `call`, whose words stand before it."""
+        options = call.command.options
+        if last.startswith("-"):
+            return [name for name in (*options, _JSON) if name.startswith(last)]
+        before = [word for word in call.words if word != _JSON]
+        option = options.get(before[-1]) if before else None
+        if option is not None and not option.flag:
+            return option.type.complete(session, last)
+        valued = {name for name, item in options.items() if not item.flag}
+        plain = [
+            word for at, word in enumerate(before) if word not in options and (at == 0 or before[at - 1] not in valued)
+        ]
+        parameters = call.command.parameters
+        if not parameters or (len(plain) >= len(parameters) and not parameters[-1].many and not parameters[-1].type.joins):
+            return []
+        return parameters[min(len(plain), len(parameters) - 1)].type.complete(session, last)
 
     @staticmethod
     def _may_follow(name: tuple[str, ...], before: Sequence[str], last: str) -> bool:

@@ -38,7 +38,12 @@ class TimeReport:
 
 @command("info time", aliases=("time",))
 def info_time(session: Session) -> TimeReport:
-    """Show the instruction count, virtual time, the TSC, and the events that are due next."""
+    """Show the instruction count, virtual time, the TSC, and the events that are due next.
+
+    For example:
+
+        info time
+    """
     machine = session.machine
     events = tuple(PendingEvent(event.name, event.when_ns) for event in machine.events.pending())
     return TimeReport(machine.count, machine.clock.now_ns(), machine.msrs.tsc(machine.cpu), events)

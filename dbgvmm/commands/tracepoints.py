@@ -82,7 +82,12 @@ def _typed(progress: Progress) -> tuple[str, ...]:
 
 @command("info tracepoints", aliases=("info tp",))
 def info_tracepoints(session: Session) -> TracepointReport:
-    """List the tracepoints that gdb has set, how often they were hit, and whether they collect now."""
+    """List the tracepoints that gdb has set, how often they were hit, and whether they collect now.
+
+    For example:
+
+        info tracepoints
+    """
     experiment = session.machine.tracing.experiment
     buffer = experiment.buffer
     lines = tuple(
@@ -138,6 +143,11 @@ def info_trace_frames(session: Session, first: Value = _FIRST, count: Count = _F
     """List COUNT trace frames (20) from number FIRST (0) on.
 
     Of each the tracepoint, the instruction count at which it was collected, the place, and how much is in it.
+
+    For example:
+
+        info trace-frames
+        info trace-frames 100 10
     """
     buffer = session.machine.tracing.experiment.buffer
     if buffer and not 0 <= first < len(buffer):
@@ -170,7 +180,12 @@ class FrameReport:
 
 @command("info trace-frame")
 def info_trace_frame(session: Session, number: Value) -> FrameReport:
-    """Show what trace frame NUMBER has collected: registers, memory, trace state variables."""
+    """Show what trace frame NUMBER has collected: registers, memory, trace state variables.
+
+    For example:
+
+        info trace-frame 0
+    """
     experiment = session.machine.tracing.experiment
     frame = experiment.buffer.frame(number)
     if frame is None:

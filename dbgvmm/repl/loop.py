@@ -59,7 +59,7 @@ class ReplLoop:
             if call is None:
                 return
             self._again = _repetition(line) if call.command.repeats else ""
-            for piece in pieces(call.command.run_words(self._session, call.words, call.fmt)):
+            for piece in pieces(call.run(self._session)):
                 print(piece, flush=True)
         except CommandError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)

@@ -37,9 +37,15 @@ def sort(session: Session, fmt: Format, order: Literal["up", "down"], *number: C
     return f"{fmt} {order} {list(number)}"
 
 
+@command("weigh", aliases=("w a",))
+def weigh(session: Session, what: Address, *, heavy: bool = False, than: Address | None = None) -> str:
+    """Weigh WHAT."""
+    return str(what)
+
+
 @pytest.fixture
 def fruit() -> CommandTable:
-    return CommandTable([info_apples, info_pears, pick, sort])
+    return CommandTable([info_apples, info_pears, pick, sort, weigh])
 
 
 @pytest.mark.parametrize(
@@ -51,6 +57,7 @@ def fruit() -> CommandTable:
         ("in pe", "3 pears"),
         ("pick 0x10", "1 at 0x10"),
         ("p 16 0x3", "3 at 0x10"),
+        ("weigh 2 + 4", "6"),
         ("sort/4xg up 1 2", "4xg up [1, 2]"),
         ("sort /b down", "b down []"),
         ("sort up", " up []"),
@@ -96,6 +103,15 @@ def test_a_shortened_name_that_fits_two_commands_is_refused(hello: Session) -> N
         CommandTable([info_apples, info_apricots]).execute(hello, "info ap")
 
 
+def test_a_name_whose_last_word_is_typed_whole_is_not_shortened(hello: Session) -> None:
+    @command("info ap")
+    def info_ap(session: Session) -> str:
+        """Count them."""
+        return "none"
+
+    assert CommandTable([info_apples, info_ap]).execute(hello, "i ap") == "none"
+
+
 def test_two_commands_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="apples"):
 
@@ -118,6 +134,11 @@ def test_two_commands_of_one_name_are_refused() -> None:
         ("pick 4+console_p", ["4+console_putc"]),
         ("pick $ri", ["$rip"]),
         ("plums ", []),
+        ("weigh --", ["--heavy", "--json", "--than"]),
+        ("weigh --than kmai", ["kmain"]),
+        ("weigh --heavy kmai", ["kmain"]),
+        ("weigh --than 1 kmai", ["kmain"]),
+        ("weigh --json kmai", ["kmain"]),
     ],
 )
 def test_completion_knows_names_choices_registers_and_symbols(

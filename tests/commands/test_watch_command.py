@@ -82,4 +82,4 @@ def test_mistakes_are_explained(session: Session, line: str, problem: str) -> No
 
 
 def test_options_are_completed(session: Session) -> None:
-    assert command_table().complete(session, "watch 0x1000 --") == ["--cr3", "--phys"]
+    assert command_table().complete(session, "watch 0x1000 --") == ["--cr3", "--json", "--phys"]
