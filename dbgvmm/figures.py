@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dbgvmm.bt.mechanisms import Mechanism
+
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
 
@@ -14,14 +16,18 @@ def figures_of(machine: Machine) -> dict[str, float]:
     figures: dict[str, float] = {"instructions": machine.count}
     figures.update(machine.cache.stats())
     figures.update(machine.mmu.stats())
+    ledger = dispatcher.ledger
     figures.update(
-        callouts=dispatcher.ledger.callouts,
-        chain_exits=dispatcher.ledger.chain_exits,
-        slice_exits=dispatcher.ledger.slice_exits,
-        window_faults=dispatcher.ledger.window_faults,
+        callouts=ledger.callouts,
+        chain_exits=ledger.count_of(Mechanism.CHAIN),
+        precise_exits=ledger.count_of(Mechanism.PRECISE_END),
+        lookup_misses=ledger.count_of(Mechanism.LOOKUP_MISS),
+        slice_exits=ledger.count_of(Mechanism.SLICE),
+        window_faults=ledger.count_of(Mechanism.WINDOW_FAULT),
+        ad_updates=ledger.count_of(Mechanism.AD_UPDATE),
         exits=machine.engine.exits,
-        interrupts=dispatcher.ledger.interrupts,
-        exceptions=sum(dispatcher.ledger.exceptions.values()),
+        interrupts=ledger.interrupts,
+        exceptions=sum(ledger.exceptions.values()),
         port_io=machine.callouts.port_callouts.accesses,
         mmio=machine.mmio_accesses,
         cr3_loads=machine.cr3_loads,
@@ -30,10 +36,12 @@ def figures_of(machine: Machine) -> dict[str, float]:
         adapted_stores=dispatcher.adaptation.adapted_stores,
         guards=dispatcher.watching.guards,
         steps_16_32=dispatcher.stepper.steps,
-        seconds_translating=dispatcher.ledger.seconds_translating,
-        seconds_hidden_faults=dispatcher.ledger.seconds_hidden_faults,
-        seconds_trace_faults=dispatcher.ledger.seconds_trace_faults,
-        seconds_callouts=dispatcher.ledger.seconds_callouts,
+        seconds_monitor=ledger.seconds_of(*(mechanism for mechanism in Mechanism if mechanism is not Mechanism.OUTSIDE)),
+        seconds_outside=ledger.seconds_of(Mechanism.OUTSIDE),
+        seconds_translating=ledger.seconds_of(Mechanism.TRANSLATION),
+        seconds_hidden_faults=ledger.seconds_of(Mechanism.HIDDEN_FAULT, Mechanism.AD_UPDATE),
+        seconds_trace_faults=ledger.seconds_of(Mechanism.TRACE),
+        seconds_callouts=ledger.seconds_callouts,
         seconds_devices=machine.callouts.port_callouts.ports.seconds,
         seconds_total=machine.seconds_total,
     )

@@ -27,6 +27,7 @@ from dbgvmm.boot.state import BootState
 from dbgvmm.bt.cache import TC_PAGES, TranslationCache
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.dispatcher import Dispatcher
+from dbgvmm.bt.mechanisms import ENTRY, MMIO
 from dbgvmm.bt.sync import StateSync
 from dbgvmm.bt.tcdata import GUEST_CR3, TcData
 from dbgvmm.bt.watching import WatchHit
@@ -54,6 +55,7 @@ from dbgvmm.timeline.schedule import Schedule
 
 if TYPE_CHECKING:
     from dbgvmm.debug.unwind import Unwinder
+    from dbgvmm.profile.exits import Exits
 
 SERIAL_LOG: Final = 1 << 20
 PHYSICAL_BITS: Final = 37
@@ -141,7 +143,8 @@ class Machine:
         self.tracing = MachineTracing(self)
         self.boot_state: BootState | None = None
         self.last_stop: Stop | None = None
-        self.seconds_total = 0.0
+        self._seconds = 0.0
+        self._started: float | None = None
         self._request: BootRequest | None = None
         self._pending_stop: Stop | None = None
         self._early_stop: Stop | None = None
@@ -247,12 +250,12 @@ class Machine:
 
         steps: stop after so many instructions (kind STEP). max_count: stop at this instruction count (kind LIMIT).
         """
-        started = perf_counter()
         early, self._early_stop = self._early_stop, None
         if early is not None:
             self.last_stop = early
             return early
         self._running = True
+        self._started = perf_counter()
         self._pending_stop = None
         # What stands here was stopped at, or was not there: but who is told of arrivals has to be told of this one, once.
         self._left = self.count, self.cpu.rip
@@ -263,7 +266,7 @@ class Machine:
         try:
             if self.cpu.halted:
                 self.dispatcher.stop_requested = False  # the last run's: with it, the wait would end before it is over
-                self.schedule.wait()
+                self.dispatcher.ledger.timed_beside(ENTRY, self.dispatcher.on_halt)
             if self._pending_stop is not None:
                 pass  # still halted for good
             elif steps is None or steps > 0:
@@ -279,9 +282,9 @@ class Machine:
             self._pending_stop = Stop(StopKind.UNSUPPORTED, str(fault))
         finally:
             self._running = False
+            self._seconds, self._started = self.seconds_total, None
             if collecting:
                 gc.enable()
-        self.seconds_total += perf_counter() - started
         self.schedule.synchronise_clock()
         recorded = self.tracing.take_records()
         if recorded == (self.count, self.cpu.rip):
@@ -289,6 +292,18 @@ class Machine:
         stop = self._pending_stop or Stop(StopKind.INTERRUPT, "interrupted")
         self.last_stop = stop
         return stop
+
+    @property
+    def seconds_total(self) -> float:
+        """Host seconds spent in `run`, up to now."""
+        return self._seconds if self._started is None else self._seconds + perf_counter() - self._started
+
+    @cached_property
+    def exits(self) -> Exits:
+        """What the monitor did and what it cost: moments, places, recordings."""
+        from dbgvmm.profile.exits import Exits
+
+        return Exits(self)
 
     def step(self, count: int = 1) -> Stop:
         """Execute exactly `count` instructions (interrupt and exception entries are not instructions)."""
@@ -371,11 +386,11 @@ class Machine:
 
     def _mmio_read(self, gpa: int, size: int) -> int:
         self.mmio_accesses += 1
-        return self.board.mmio.read(gpa, size)
+        return self.dispatcher.ledger.timed_beside(MMIO, self.board.mmio.read, gpa, size)
 
     def _mmio_write(self, gpa: int, size: int, value: int) -> None:
         self.mmio_accesses += 1
-        self.board.mmio.write(gpa, value, size)
+        self.dispatcher.ledger.timed_beside(MMIO, self.board.mmio.write, gpa, value, size)
 
     # -- figures
 

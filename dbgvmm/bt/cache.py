@@ -12,7 +12,9 @@ from typing import Final
 from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.forming import MAX_UNIT
 from dbgvmm.bt.history import BECAME_DATA, BREAKPOINT, CODE_WRITTEN, FLUSHED, NOBODY, UNGUARDED, UnitHistory
+from dbgvmm.bt.ledger import ExitLedger
 from dbgvmm.bt.lookup import LookupTables
+from dbgvmm.bt.mechanisms import TRANSLATION
 from dbgvmm.bt.probes import Probe
 from dbgvmm.bt.tcdata import BUDGET, LIMIT, TcData
 from dbgvmm.bt.thunks import make_thunk
@@ -58,6 +60,7 @@ class TranslationCache:
         self.mmu = mmu
         self.data = data
         self.translator = Translator()
+        self.ledger = ExitLedger()
         self.all_breakpoints: set[int] = set()
         """Guest addresses at which the monitor may want to be asked."""
         self.breakpoints: set[int] = set()
@@ -181,7 +184,7 @@ class TranslationCache:
         unit = page.units.get(rip & 0xFFF)
         if unit is None:
             self.missed += 1
-            unit = self._make(page, rip, user)
+            unit = self.ledger.timed(TRANSLATION, self._make, page, rip, user)
         (self.user_entries if user else self.kernel_entries)[rip] = unit.entry
         return unit
 
@@ -191,7 +194,7 @@ class TranslationCache:
         length = min(length, MAX_UNIT)
         unit = page.precise.get((rip & 0xFFF, length))
         if unit is None:
-            unit = self._make(page, rip, user, precise=length)
+            unit = self.ledger.timed(TRANSLATION, self._make, page, rip, user, precise=length)
         return unit
 
     def _make(self, page: CodePage, rip: int, user: bool, *, precise: int = 0) -> TranslationUnit:

@@ -16,6 +16,7 @@ from iced_x86 import Decoder, Instruction, Mnemonic
 
 from dbgvmm.bt import classify
 from dbgvmm.bt.classify import Classifier
+from dbgvmm.bt.mechanisms import DETAIL_SHIFT, DIRECT, EXCEPTION, callout_key
 from dbgvmm.bt.tcdata import MARGIN
 from dbgvmm.cpu.bits import Vector
 from dbgvmm.cpu.faults import GuestFault
@@ -50,7 +51,7 @@ class DirectUser:
         self._call = False
         engine = dispatcher.engine
         engine.watch_direct_code(self._on_block, self._on_call, END_OF_USER)
-        engine.on_interruption = self._on_interruption
+        engine.on_interruption = self.on_interruption
 
     def wants(self, remaining: int) -> bool:
         """Whether the CPU's state is for direct execution, with so many instructions to the next deadline."""
@@ -110,10 +111,19 @@ class DirectUser:
 
     def _uncount(self, rip: int) -> None:
         """Take back the instructions of the current block from `rip` on: they did not run."""
-        left = sum(1 for start in self._block if start >= rip)
-        if self._block and self._block[0] <= rip:
-            self._dispatcher.retire(-left)
+        self._dispatcher.retire(-self._counted_ahead(rip))
         self._block = ()
+
+    def _counted_ahead(self, rip: int) -> int:
+        if not self._block or self._block[0] > rip:
+            return 0
+        return sum(1 for start in self._block if start >= rip)
+
+    def place(self) -> tuple[int, int]:
+        """RIP of the code that was left, and instructions retired before it."""
+        context = self._dispatcher.engine.context
+        rip = context.q[context.rip_q] - (_CALL_LENGTH if self._call else 0)
+        return rip, self._dispatcher.count - self._counted_ahead(rip)
 
     # -- exits
 
@@ -123,9 +133,10 @@ class DirectUser:
         dispatcher.cpu.rip = rip
         dispatcher.sync.load_flags()
 
-    def _on_interruption(self) -> None:
+    def on_interruption(self) -> None:
         """The engine left a block early: for a system call, or because the deadline is near."""
         dispatcher = self._dispatcher
+        dispatcher.ledger.key = DIRECT
         if not self.active:
             raise EngineError("the engine stopped and nobody asked for it")
         context = dispatcher.engine.context
@@ -158,6 +169,7 @@ class DirectUser:
             dispatcher.deliver(fault)
             return
         dispatcher.retire(1)
+        dispatcher.ledger.key = callout_key(instruction, instruction.mnemonic, dispatcher.cpu)
         dispatcher.execute(instruction, instruction.next_ip)
 
     def on_exit(self, vector: int) -> None:
@@ -165,6 +177,7 @@ class DirectUser:
         dispatcher = self._dispatcher
         context = dispatcher.engine.context
         rip = context.q[context.rip_q]
+        dispatcher.ledger.key = EXCEPTION | vector << DETAIL_SHIFT
         if vector == Vector.PF:
             self._page_fault(rip, context.q[context.cr_q + 2], context.s[context.error_code_d])
             return
@@ -195,7 +208,7 @@ class DirectUser:
             self._uncount(rip)
             dispatcher.deliver_exception(Vector.GP)
             return
-        outcome = mmu.on_page_fault(address, error, True)
+        outcome = dispatcher.faults.find_cause(address, error)
         if outcome == HIDDEN:
             dispatcher.load_root()
             return

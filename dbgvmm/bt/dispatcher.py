@@ -11,7 +11,6 @@ that events, interrupts and stops happen at an exact instruction count that does
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import Final, NamedTuple
 
 from iced_x86 import Instruction, Mnemonic
@@ -22,10 +21,17 @@ from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.counting import UnitCounting
 from dbgvmm.bt.direct import DirectUser
 from dbgvmm.bt.emission import EXIT
+from dbgvmm.bt.exit_places import ExitPlaces, Observer
 from dbgvmm.bt.fault_exits import FaultExits
 from dbgvmm.bt.forming import MAX_UNIT
 from dbgvmm.bt.guest_debug import GuestDebug
-from dbgvmm.bt.ledger import ExitLedger
+from dbgvmm.bt.mechanisms import (
+    DELIVERY,
+    DETAIL_SHIFT,
+    ENTRY,
+    INTERRUPT,
+    SITE_KEYS,
+)
 from dbgvmm.bt.recovery import Recovery
 from dbgvmm.bt.return_selectors import ReturnSelectors
 from dbgvmm.bt.site_exits import SiteExits
@@ -81,13 +87,14 @@ class Dispatcher:
         self.data = data
         self.sync = sync
         self.callouts = callouts
-        self.ledger = ExitLedger()
+        self.ledger = cache.ledger
         self.recovery = Recovery(engine.context, cpu, cache, data, sync)
         self.returns = ReturnSelectors(cpu, data, sync)
         self.stepper = Stepper(self)
         self.direct: DirectUser | None = None
         self.counting: UnitCounting | None = None
         """Who is told of all instructions that retire."""
+        self._places: ExitPlaces | None = None
         self._context = engine.context
         self._q = engine.context.q
         self._rip = engine.context.rip_q
@@ -117,13 +124,15 @@ class Dispatcher:
         self.on_fault: Callable[[GuestFault], bool] | None = None
         """Asked before a fault is delivered; True: do not, a stop was requested."""
         self.on_interrupt: Callable[[int], None] | None = None
+        self.on_delivery: Callable[[int, bool], None] | None = None
+        """Told of (vector, whether it is an interrupt) before one is delivered; the CPU is as it was."""
         self.acknowledge: Callable[[], int] = lambda: 0
         self.interrupt_line: Callable[[], bool] = lambda: False
         traces = TraceExits(self)
         self.adaptation = traces.adaptation
         self.faults = FaultExits(self, traces)
         self._site_handlers = SiteExits(self).handlers(traces.on_store)
-        engine.handler = self.on_exit
+        self.choose_handler()
         mmu.on_code_write = traces.on_code_write
         mmu.tell_time(lambda: self.count)
 
@@ -151,21 +160,40 @@ class Dispatcher:
 
     # -- exits
 
+    def choose_handler(self) -> None:
+        """Have the engine's exits handled as is wanted now: who watches, looks again behind each."""
+        engine, places = self.engine, self._places
+        handler = self.watching.on_exit if self.watching.active else self.on_exit
+        if places is None:
+            engine.handler, engine.after_exit = handler, self.ledger.note
+        else:
+            places.handler = handler
+            engine.handler, engine.after_exit = places.on_exit, places.note
+        if self.direct is not None:
+            engine.on_interruption = self.direct.on_interruption if places is None else places.on_interruption
+
+    def observe_exits(self, observer: Observer | None) -> None:
+        """Have `observer` told of each exit, from the next one on; None: nobody, and it costs nothing."""
+        self._places = None if observer is None else ExitPlaces(self, observer)
+        self.choose_handler()
+
     def on_exit(self, vector: int) -> None:
         """Every exit of the engine comes through here, its context saved."""
         rip = self._q[self._rip]
         self.last_exit = vector, rip
+        if vector == CALLOUT_VECTOR:
+            site = self.cache.sites.get(rip)
+            if site is not None:
+                kind = site.kind
+                self.ledger.key = SITE_KEYS[kind]
+                self._site_handlers[kind](site)
+                return
         if self.stepper.active:
             self.stepper.on_exit(vector)
             return
         if self.direct is not None and self.direct.active:
             self.direct.on_exit(vector)
             return
-        if vector == CALLOUT_VECTOR:
-            site = self.cache.sites.get(rip)
-            if site is not None:
-                self._site_handlers[site.kind](site)
-                return
         if vector == Vector.PF:
             self.faults.on_page_fault()
             return
@@ -259,14 +287,18 @@ class Dispatcher:
         if self.on_fault is not None and self.on_fault(fault):
             self.resume()
             return
-        self.ledger.count_exception(fault.vector)
-        deliver_fault(self.cpu, self.memory, fault)
+        self._deliver_fault(fault)
         self.resume()
 
     def _note(self, fault: GuestFault) -> None:
         """Remember a fault that the guest gets, for whoever asks why."""
         index, entry = self.mmu.format.failed_at
         self.last_delivery = Delivery(fault, self.cpu.rip, self.count, self.cpu.cpl, index, entry)
+
+    def _deliver_fault(self, fault: GuestFault) -> None:
+        if self.on_delivery is not None:
+            self.on_delivery(fault.vector, False)
+        self.ledger.timed(DELIVERY | fault.vector << DETAIL_SHIFT, deliver_fault, self.cpu, self.memory, fault)
 
     def _close_pages(self) -> None:
         if self.open_pages:
@@ -324,8 +356,7 @@ class Dispatcher:
                 self._note(fault)
                 if self.on_fault is not None and self.on_fault(fault):
                     continue
-                self.ledger.count_exception(fault.vector)
-                deliver_fault(cpu, self.memory, fault)
+                self._deliver_fault(fault)
             except CacheFull:
                 self.cache.flush()
 
@@ -346,9 +377,10 @@ class Dispatcher:
 
     def _interrupt(self) -> None:
         vector = self.acknowledge()
-        self.ledger.interrupts += 1
         self.update_pending()
-        deliver_external(self.cpu, self.memory, vector)
+        if self.on_delivery is not None:
+            self.on_delivery(vector, True)
+        self.ledger.timed(INTERRUPT | vector << DETAIL_SHIFT, deliver_external, self.cpu, self.memory, vector)
         if self.on_interrupt is not None:
             self.on_interrupt(vector)
 
@@ -371,9 +403,7 @@ class Dispatcher:
         if entry is None:
             if not is_canonical(rip):
                 raise GuestFault(Vector.GP, 0)
-            start = perf_counter()
             entry = cache.find(rip, user).entry
-            self.ledger.seconds_translating += perf_counter() - start
         self.set_context(entry)
 
     def _enter_precise_checked(self, rip: int, remaining: int) -> None:
@@ -448,6 +478,10 @@ class Dispatcher:
 
     # -- from outside
 
+    def _begin(self) -> None:
+        self.watching.begin()
+        self.resume()
+
     def run(self) -> None:
         """Run from the CPU's state until somebody sets `stop_requested`. Afterwards the CPU's state is exact.
 
@@ -457,8 +491,7 @@ class Dispatcher:
         self.sync.segments_dirty = True
         self.sync.store_control()
         self.update_pending()
-        self.watching.begin()
-        self.resume()
+        self.ledger.timed_beside(ENTRY, self._begin)
         if not self.stop_requested:
             self.engine.run()
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.bt import units
+from dbgvmm.bt.mechanisms import (
+    AD_UPDATE,
+    DETAIL_SHIFT,
+    EXCEPTION,
+    HIDDEN_FAULT,
+    LOOKUP_PAGE,
+    PROBE,
+    TRACE,
+    TRUE_FAULT,
+    WATCH,
+    WINDOW_FAULT,
+)
 from dbgvmm.bt.probes import leave_at
 from dbgvmm.bt.trace_exits import TraceExits
 from dbgvmm.cpu.bits import Vector
@@ -51,26 +62,37 @@ class FaultExits:
         if self._context.gpr[0] in _LOOKUP_BASES and self._on_lookup_fault(rip, address):
             return
         if is_canonical(address):
-            start = perf_counter()
-            mmu = self.mmu
-            outcome = mmu.on_page_fault(address, error, self.cpu.cpl == 3)
+            outcome = self.find_cause(address, error)
             if outcome == HIDDEN:
                 self._dispatcher.load_root()
-                self.ledger.seconds_hidden_faults += perf_counter() - start
-                return
-            if outcome == TRUE:
-                self._true_fault(rip, GuestFault(Vector.PF, mmu.fault_error, address))
-                return
-            self.traces.on_trace(rip, mmu.trace_gpa)
-            self.ledger.seconds_trace_faults += perf_counter() - start
+            elif outcome == TRUE:
+                self._true_fault(rip, GuestFault(Vector.PF, self.mmu.fault_error, address))
+            else:
+                self.traces.on_trace(rip, self.mmu.trace_gpa)
             return
         self._on_noncanonical(rip)
+
+    def find_cause(self, address: int, error: int) -> int:
+        """HIDDEN (the shadow is filled now), TRUE or TRACE, for a fault at a canonical guest address, which is noted so."""
+        mmu = self.mmu
+        updates = mmu.ad_updates
+        outcome = mmu.on_page_fault(address, error, self.cpu.cpl == 3)
+        if outcome == HIDDEN:
+            self.ledger.key = HIDDEN_FAULT if mmu.ad_updates == updates else AD_UPDATE
+        elif outcome == TRUE:
+            self.ledger.key = TRUE_FAULT | mmu.fault_error << DETAIL_SHIFT
+        elif self._dispatcher.watching.concerns(mmu.trace_gpa):
+            self.ledger.key = WATCH
+        else:
+            self.ledger.key = TRACE | mmu.traces.kinds.get(mmu.trace_gpa >> 12, 0) << DETAIL_SHIFT
+        return outcome
 
     def _in_probe(self, tc_rip: int) -> bool:
         """Whether a probe faulted. If so, it leaves."""
         unit = self.cache.unit_at(tc_rip)
         leave = leave_at(unit, tc_rip) if unit is not None and unit.probes else 0
         if leave:
+            self.ledger.key = PROBE
             self._q[self._rip] = leave
         return leave != 0
 
@@ -81,8 +103,10 @@ class FaultExits:
             return False
         target_rip = self._context.gpr[1]
         if is_canonical(target_rip) and is_lookup_slot(address):
+            self.ledger.key = LOOKUP_PAGE
             self.cache.lookup.make_page(address)
             return True
+        self.ledger.key = EXCEPTION | Vector.GP << DETAIL_SHIFT
         self.recovery.restore(unit, unit.mark_at(tc_rip))
         self._dispatcher.stepper.undo_branch(self.cpu.rip)
         self._dispatcher.deliver(GuestFault(Vector.GP, 0, reason=f"branch to {target_rip:#x}, which is not canonical"))
@@ -91,11 +115,13 @@ class FaultExits:
     def _on_noncanonical(self, rip: int) -> None:
         """What 57-bit hardware calls a page fault is #GP(0) or #SS(0) to a 48-bit guest."""
         self.recovery.recover(rip)
-        self._dispatcher.deliver(GuestFault(self._dispatcher.stack_or_general(), 0))
+        vector = self._dispatcher.stack_or_general()
+        self.ledger.key = EXCEPTION | vector << DETAIL_SHIFT
+        self._dispatcher.deliver(GuestFault(vector, 0))
 
     def _on_window_fault(self, tc_rip: int) -> None:
         """A jump arrived at a TC page whose window is not open here: open it if the guest's mapping agrees."""
-        self.ledger.window_faults += 1
+        self.ledger.key = WINDOW_FAULT
         cache = self.cache
         tc_page = cache.tc_pages.get((tc_rip - TC_VA) >> 12)
         if tc_page is None:
@@ -134,6 +160,7 @@ class FaultExits:
 
     def on_exception(self, vector: int) -> None:
         """The guest's own exception, found by the hardware."""
+        self.ledger.key = EXCEPTION | vector << DETAIL_SHIFT
         rip = self._q[self._rip]
         if not TC_VA <= rip < TC_VA + TC_SIZE:
             raise EngineError(f"exception {vector} at {rip:#x}, outside the TC")

@@ -17,10 +17,14 @@ class ReturnSelectors:
         self.cpu = cpu
         self.data = data
         self.sync = sync
+        self.every_return_leaves = False
+        """No IRETQ is carried out in the TC: somebody wants to see them all."""
         self.forget()
 
     def remember(self, descriptors: Mapping[int, int]) -> None:
         """Let translated IRETQs return to the current CS and SS: `descriptors`, by offset in the GDT, were just checked."""
+        if self.every_return_leaves:
+            return
         cpu, words = self.cpu, self.data.words
         for index, at in ((1, RETURN_CS >> 3), (2, RETURN_SS >> 3)):
             selector = cpu.segs[index].selector
@@ -29,6 +33,11 @@ class ReturnSelectors:
             words[at + 1] = cpu.gdtr.base + offset & MASK64 if offset else DATA_VA + ZERO
             words[at + 2] = -descriptors[offset] & MASK64 if offset else 0
         self.sync.return_selectors = cpu.segs[1].selector, cpu.segs[2].selector, cpu.gdtr.base
+
+    def show_all(self, wanted: bool) -> None:
+        """Have every IRETQ carried out by the monitor, the long way; or only those that have to be. The guest cannot tell."""
+        self.every_return_leaves = wanted
+        self.forget()
 
     def forget(self) -> None:
         """CS, SS or GDTR changed: what IRETQ in the TC compares with is not known any more."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from iced_x86 import Instruction, Mnemonic
@@ -11,6 +10,7 @@ from iced_x86 import Instruction, Mnemonic
 from dbgvmm.bt.cache import CacheFull
 from dbgvmm.bt.callouts import SIMPLE
 from dbgvmm.bt.emission import EXIT
+from dbgvmm.bt.mechanisms import PRECISE_END, callout_key
 from dbgvmm.bt.sync import IOPL
 from dbgvmm.bt.tcdata import INTERRUPT_WAITS, MARGIN, PENDING, SPILL_RAX, SPILL_RCX
 from dbgvmm.bt.units import Edge, Site
@@ -53,11 +53,11 @@ class SiteExits:
 
     def _on_edge(self, site: Site) -> None:
         """A direct branch whose target is not linked yet."""
-        self.ledger.chain_exits += 1
         assert isinstance(site, Edge)
         target_rip = site.guest_rip
         unit = site.unit
         if not site.linkable:
+            self.ledger.key = PRECISE_END
             self.recovery.account(unit, site.retired, False)
             self._dispatcher.resume_at(target_rip)
             return
@@ -65,9 +65,7 @@ class SiteExits:
             self._dispatcher.resume_at(target_rip)
             return
         try:
-            start = perf_counter()
             target = self.cache.find_from(unit, target_rip)
-            self.ledger.seconds_translating += perf_counter() - start
         except (GuestFault, CacheFull):
             self._dispatcher.resume_at(target_rip)
             return
@@ -88,10 +86,8 @@ class SiteExits:
             self._dispatcher.resume_at(target_rip)
             return
         try:
-            start = perf_counter()
             target = self.cache.find(target_rip, user)
             self.cache.fill_lookup(target)
-            self.ledger.seconds_translating += perf_counter() - start
         except (GuestFault, CacheFull):
             self._dispatcher.resume_at(target_rip)
             return
@@ -99,7 +95,6 @@ class SiteExits:
 
     def _on_slice(self, site: Site) -> None:
         """The budget does not cover this unit and MARGIN more."""
-        self.ledger.slice_exits += 1
         unit = site.unit
         self.recovery.restore(unit, unit.mark_at(unit.resume_at))
         remaining = self._signed[0] + MARGIN
@@ -161,8 +156,6 @@ class SiteExits:
 
     def _on_callout(self, site: Site) -> None:
         """A sensitive instruction."""
-        start = perf_counter()
-        self.ledger.callouts += 1
         cpu = self.cpu
         unit = site.unit
         if site.retired + 1 != unit.length or unit.count_index > unit.length:
@@ -171,8 +164,7 @@ class SiteExits:
         instruction = site.instruction
         assert instruction is not None
         mnemonic = instruction.mnemonic
-        counts = self.ledger.callouts_by_mnemonic
-        counts[mnemonic] = counts.get(mnemonic, 0) + 1
+        self.ledger.key = callout_key(instruction, mnemonic, cpu)
         done = (
             self._return_to_same_level() if mnemonic == Mnemonic.IRETQ
             else mnemonic in SIMPLE and self._execute_simply(instruction, site)
@@ -180,12 +172,11 @@ class SiteExits:
         if not done:
             self.sync.load_flags()
             self._dispatcher.execute(instruction, site.next_rip, site)
-        self.ledger.seconds_callouts += perf_counter() - start
 
     def _return_to_same_level(self) -> bool:
         """The short way for an IRETQ that changes neither CS nor SS, as kernels do after interrupts and to serialise."""
         cpu = self.cpu
-        if cpu.cpl or self._dispatcher.trap_after or self._dispatcher.open_pages:
+        if cpu.cpl or self.returns.every_return_leaves or self._dispatcher.trap_after or self._dispatcher.open_pages:
             return False
         try:
             frame = self.same_level.pop(cpu, self.memory)

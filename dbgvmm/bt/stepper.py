@@ -25,6 +25,7 @@ from iced_x86 import (
 from dbgvmm.bt import classify
 from dbgvmm.bt.classify import Classifier
 from dbgvmm.bt.counting import CodeKey
+from dbgvmm.bt.mechanisms import DETAIL_SHIFT, EXCEPTION, STEP, STEP_CALLOUT, WINDOW_FAULT
 from dbgvmm.cpu.bits import RFLAGS, SegmentAttributes, Vector
 from dbgvmm.cpu.faults import GuestFault
 from dbgvmm.hardware.context import HFlags
@@ -143,7 +144,8 @@ class Stepper:
         if dispatcher.counting is not None:
             self._counted = self._key(instruction)
         if self._sensitive(instruction):
-            if not dispatcher.callouts.execute(instruction):
+            key = STEP_CALLOUT | instruction.mnemonic << DETAIL_SHIFT
+            if not dispatcher.ledger.timed(key, dispatcher.callouts.execute, instruction):
                 cpu.rip = instruction.next_ip & 0xFFFF_FFFF
             dispatcher.retire(1)
             if dispatcher.counting is not None:
@@ -193,6 +195,7 @@ class Stepper:
         """The step ended (#DB), or the instruction faulted."""
         dispatcher = self._dispatcher
         context = dispatcher.engine.context
+        dispatcher.ledger.key = STEP if vector == Vector.DB else EXCEPTION | vector << DETAIL_SHIFT
         if vector == Vector.PF and self._page_fault(context.q[context.cr_q + 2], context.s[context.error_code_d]):
             return
         self.active = False
@@ -216,9 +219,10 @@ class Stepper:
         dispatcher = self._dispatcher
         mmu = dispatcher.mmu
         if error & _FETCH and TC_VA <= address < TC_VA + TC_SIZE:
+            dispatcher.ledger.key = WINDOW_FAULT
             dispatcher.faults.open_monitor_window(address)
             return True
-        outcome = mmu.on_page_fault(address, error, dispatcher.cpu.cpl == 3)
+        outcome = dispatcher.faults.find_cause(address, error)
         if outcome == TRACE:
             mmu.writers.fault(mmu.trace_gpa >> 12, dispatcher.cpu.rip)
             mmu.open_page(mmu.trace_gpa)

@@ -99,8 +99,7 @@ class Watching:
             for page in range(watch.start >> PAGE_SHIFT, (watch.start + watch.length - 1 >> PAGE_SHIFT) + 1):
                 pages[page] = max(kind, pages.get(page, 0))
         self._memory.on_access = self.on_access if self.active else None
-        dispatcher = self._dispatcher
-        dispatcher.engine.handler = self._on_exit if self.active else dispatcher.on_exit
+        self._dispatcher.choose_handler()
         self._seen = ()
         self._aliases.suspend()
         self.refresh()
@@ -115,7 +114,8 @@ class Watching:
         if self.active:
             self.refresh()
 
-    def _on_exit(self, vector: int) -> None:
+    def on_exit(self, vector: int) -> None:
+        """The handler of exits while something is watched."""
         self._dispatcher.on_exit(vector)
         self.refresh()
 

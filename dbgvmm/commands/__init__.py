@@ -19,6 +19,7 @@ from dbgvmm.commands import (
     catchpoints,
     devices,
     disassembly,
+    exits,
     inside,
     memory,
     qemu,
@@ -26,6 +27,7 @@ from dbgvmm.commands import (
     run_control,
     segments,
     time,
+    timeline,
     tracepoints,
 )
 from dbgvmm.commands.errors import CommandError, QuitRequest
@@ -34,8 +36,8 @@ from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import AnyCommand, Command, CommandTable
 
 FAMILIES: Final[tuple[ModuleType, ...]] = (
-    run_control, breakpoints, catchpoints, tracepoints, registers, segments, memory, disassembly, inside, time, devices,
-    qemu,
+    run_control, breakpoints, catchpoints, tracepoints, registers, segments, memory, disassembly, inside, exits,
+    timeline, time, devices, qemu,
 )  # fmt: skip
 """The modules that hold commands, in the order of the help."""
 

@@ -1,12 +1,10 @@
-"""What only the monitor can show: translation units, the translation cache, shadow entries, traces, exits."""
+"""What only the monitor can show: translation units, the translation cache, shadow entries, traces."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
-
-import iced_x86
 
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
@@ -15,16 +13,10 @@ from dbgvmm.commands.parameters import Address
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.sites import SITE_KINDS, describe_site, find_unit
 from dbgvmm.commands.table import command
-from dbgvmm.cpu.bits import Vector
 from dbgvmm.hardware.layout import PAGE_SHIFT, PAGE_SIZE
 from dbgvmm.mmu.inspect import ShadowTranslation, shadow_walk
 from dbgvmm.mmu.trace_kinds import CODE, TABLE
 
-_MNEMONICS: Final = {
-    number: name.lower()
-    for name, number in vars(iced_x86.Mnemonic).items()
-    if name.isupper() and isinstance(number, int)
-}
 _SHADOW_LEVELS: Final = ("PML5E", "PML4E", "PDPTE", "PDE", "PTE")
 
 
@@ -118,24 +110,6 @@ class TraceReport:
             first = frame if first < 0 else first
             last = frame
         return columns(rows, ("physical", "frames", "why"))
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How often each of several things happened, most often first."""
-
-    title: str
-    counts: dict[str, int]
-
-    def __str__(self) -> str:
-        if not self.counts:
-            return f"{self.title}: none"
-        return f"{self.title}\n{columns(((f'{number:,}', name) for name, number in self.counts.items()), right=(0,))}"
-
-
-def _tally(title: str, counts: dict[str, int]) -> Tally:
-    ordered = sorted((item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0]))
-    return Tally(title, dict(ordered))
 
 
 @command("info tu", aliases=("tu",))
@@ -237,54 +211,3 @@ def info_stats(session: Session) -> Facts:
     values = session.machine.stats()
     rows = tuple((name, f"{value:,}" if isinstance(value, int) else f"{value:.3f}") for name, value in values.items())
     return Facts("", rows, values)
-
-
-@command("info callouts", aliases=("callouts",))
-def info_callouts(session: Session) -> Tally:
-    """Show which sensitive instructions the monitor carried out, and how often.
-
-    For example:
-
-        info callouts
-    """
-    counts = session.machine.dispatcher.ledger.callouts_by_mnemonic
-    return _tally("callouts", {_MNEMONICS.get(number, str(number)): count for number, count in counts.items()})
-
-
-@command("info exits", aliases=("exits",))
-def info_exits(session: Session) -> Tally:
-    """Show why the guest's code was left for the monitor, and how often.
-
-    For example:
-
-        info exits
-    """
-    machine = session.machine
-    dispatcher, mmu = machine.dispatcher, machine.mmu
-    return _tally(
-        f"{machine.engine.exits:,} exits",
-        {
-            "callouts (sensitive instructions)": dispatcher.ledger.callouts,
-            "chain exits (a direct branch linked for the first time)": dispatcher.ledger.chain_exits,
-            "slice exits (the instruction budget was used up)": dispatcher.ledger.slice_exits,
-            "hidden faults (a shadow entry filled)": mmu.hidden_faults,
-            "true faults (page faults of the guest's own)": mmu.true_faults,
-            "trace faults (a write to a page table or to code)": mmu.trace_faults,
-            "window faults (a TC page opened)": dispatcher.ledger.window_faults,
-            "steps of 16-bit and 32-bit code": dispatcher.stepper.steps,
-        },
-    )
-
-
-@command("info exceptions", aliases=("exceptions",))
-def info_exceptions(session: Session) -> Tally:
-    """Show which exceptions and how many interrupts the guest got.
-
-    For example:
-
-        info exceptions
-    """
-    dispatcher = session.machine.dispatcher
-    counts = {Vector.name_of(vector): number for vector, number in dispatcher.ledger.exceptions.items()}
-    counts["external interrupts"] = dispatcher.ledger.interrupts
-    return _tally("delivered to the guest", counts)

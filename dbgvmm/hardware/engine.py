@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any, Final
 
 import unicorn.unicorn_py3.unicorn as binding
@@ -95,6 +96,8 @@ class Engine:
         self.on_interruption: Callable[[], None] = lambda: None
         self.needs_flush = False
         self.exits = 0
+        self.after_exit: Callable[[float], object] = self._nothing_to_note
+        """Called at the end of each exit with the moment at which it began (`perf_counter`)."""
         self._flags_value = ctypes.c_uint64(0)
         self._flags_pointer = ctypes.byref(self._flags_value)
         self._flush_code = self._control_code(unicorn_const.UC_CTL_TLB_FLUSH, _IO_WRITE, 0)
@@ -147,6 +150,10 @@ class Engine:
     def _unhandled(self, vector: int) -> None:
         raise EngineError(f"exit {vector} and nobody to handle it")
 
+    @staticmethod
+    def _nothing_to_note(start: float) -> None:
+        """Nobody keeps a ledger."""
+
     def _make_interrupt_hook(self) -> Any:
         """The hook as a closure over locals: it runs hundreds of thousands of times a second."""
         context = self.context
@@ -155,6 +162,7 @@ class Engine:
         handle, flush_code = self._handle, self._flush_code
 
         def on_interrupt(_uc: int, vector: int, _data: int) -> None:
+            start = perf_counter()
             try:
                 save(handle, pointer)
                 self.exits += 1
@@ -167,6 +175,8 @@ class Engine:
             except BaseException as error:  # noqa: BLE001 - must not unwind through C; `run` raises it again
                 self._error = error
                 self._lib.uc_emu_stop(handle)
+            finally:
+                self.after_exit(start)
 
         return _INTR_HOOK(on_interrupt)
 
@@ -241,7 +251,12 @@ class Engine:
                 raise EngineError(f"the engine stopped at {rip:#x} with error {status}: {UcError(status)}")
             if self.stopping:
                 return
-            self.on_interruption()
+            start = perf_counter()
+            self.exits += 1
+            try:
+                self.on_interruption()
+            finally:
+                self.after_exit(start)
             if self.stopping:
                 return
 

@@ -265,6 +265,11 @@ class ShadowMmu:
             self.reclaim()
         return HIDDEN
 
+    @property
+    def ad_updates(self) -> int:
+        """Walks that had to set A or D bits in the guest's tables, as the CPU does."""
+        return self._four_level.ad_updates + self._shadow_filler.ad_updates
+
     def walk(self, va: int, access: int) -> Walk | None:
         """The guest's walk of a canonical `va`, A and D bits set; None for a fault, whose code is `format.error`."""
         return self._walk(self._cr3, va, access)

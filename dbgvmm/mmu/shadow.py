@@ -65,6 +65,7 @@ class ShadowFiller:
         self.reserved = 0
         self.filled_around = 0
         self.gpa = 0
+        self.ad_updates = 0
 
     # -- what a shadow entry must say, given the guest's
 
@@ -142,8 +143,10 @@ class ShadowFiller:
         if access & WRITE:
             if entry & _AD != _AD:
                 self._ram_q[at] = entry = entry | _AD
+                self.ad_updates += 1
         elif not entry & PTE.A:
             self._ram_q[at] = entry = entry | PTE.A
+            self.ad_updates += 1
         self.gpa = entry & _LEAF_ADDRESS | va & 0xFFF
         return self._fill_leaf(base, table, index, entry, access)
 

@@ -95,6 +95,8 @@ class FourLevel:
         self.error = 0
         self.failed_table = 0
         self.failed_at = -1, 0
+        self.ad_updates = 0
+        """Walks that set A or D bits."""
         self.reserved = _RESERVED_ADDRESS
         self._want_supervisor = 0
         self._smap = self._smep = False
@@ -175,6 +177,7 @@ class FourLevel:
 
     def _mark(self, gpa: int, access: int, path: tuple[int, ...]) -> Walk:
         """Set A at every level and D in the leaf of a write."""
+        self.ad_updates += 1
         q = self._q
         for i in path:
             q[i] |= PTE.A

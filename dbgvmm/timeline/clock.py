@@ -58,6 +58,10 @@ class InstructionClock:
         """Virtual nanoseconds since power on."""
         return self.count * self._num // self._den + self._skipped_ns
 
+    def ns_at(self, count: int) -> int:
+        """Virtual nanoseconds at an instruction count, if nothing is skipped until then."""
+        return count * self._num // self._den + self._skipped_ns
+
     def skip_to(self, ns: int) -> None:
         """Let virtual time jump forward to `ns`, as a halted CPU does. A time already reached changes nothing."""
         behind = ns - self.now_ns()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dbgvmm.bt.dispatcher import Dispatcher
+from dbgvmm.bt.mechanisms import DEVICE_EVENT, OUTSIDE
 from dbgvmm.bt.tcdata import BUDGET, TSC_BASE, TcData
 from dbgvmm.cpu.bits import RFLAGS
 from dbgvmm.cpu.msr import MsrTable
@@ -123,7 +124,8 @@ class Schedule:
     def _on_limit(self) -> None:
         count = self._dispatcher.count
         self._clock.count = count
-        self._events.run_due()
+        ledger = self._dispatcher.ledger
+        ledger.timed(DEVICE_EVENT, self._events.run_due)
         if self._after_next is not None and count >= self._after_count:
             call, self._after_next = self._after_next, None
             call()
@@ -136,7 +138,7 @@ class Schedule:
         if count >= self._next_service:
             self._next_service = count + self._service_interval()
             if self.service is not None:
-                self.service()
+                ledger.timed(OUTSIDE, self.service)
         self.renew()
 
     def _service_interval(self) -> int:
@@ -145,6 +147,7 @@ class Schedule:
     def wait(self) -> None:
         """HLT: jump in time to whatever ends it."""
         cpu, clock, events, interrupt_line = self._cpu, self._clock, self._events, self._dispatcher.interrupt_line
+        ledger = self._dispatcher.ledger
         clock.count = self._dispatcher.count
         while not interrupt_line() or not cpu.rflags & RFLAGS.IF:
             if not cpu.rflags & RFLAGS.IF:
@@ -155,12 +158,13 @@ class Schedule:
                 self._stop(Stop(StopKind.HALT, "halted, and nothing is left that could wake it"))
                 break
             if self.idle is not None:
-                self.idle(_NOTHING_DUE_NS if deadline is None else max(deadline - clock.now_ns(), 0))
+                ns = _NOTHING_DUE_NS if deadline is None else max(deadline - clock.now_ns(), 0)
+                ledger.timed(OUTSIDE, self.idle, ns)
             if self.service is not None:
-                self.service()
+                ledger.timed(OUTSIDE, self.service)
             if deadline is not None and not interrupt_line():
                 clock.skip_to(deadline)
-                events.run_due()
+                ledger.timed(DEVICE_EVENT, events.run_due)
             if self._dispatcher.stop_requested:
                 break
         else:

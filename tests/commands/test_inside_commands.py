@@ -6,7 +6,8 @@ import pytest
 
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.commands.disassembly import disassemble_tc
-from dbgvmm.commands.inside import info_callouts, info_exits, info_shadow, info_tc, info_traces, info_tu
+from dbgvmm.commands.exits import exits, info_callouts
+from dbgvmm.commands.inside import info_shadow, info_tc, info_traces, info_tu
 from dbgvmm.commands.parameters import Address
 
 
@@ -81,7 +82,7 @@ def test_info_traces_knows_code_and_page_tables(ended: Session) -> None:
 
 def test_info_callouts_and_exits_count(ended: Session) -> None:
     assert info_callouts(ended).counts["out"] > 20
-    assert "exits" in str(info_exits(ended))
+    assert "exits" in str(exits(ended))
     assert "hlt" in str(info_callouts(ended))
 
 

@@ -1,0 +1,1 @@
+"""What a run costs, and where: counters, records and their export formats."""
