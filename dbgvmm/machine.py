@@ -44,6 +44,7 @@ from dbgvmm.debug.tracepoints import MachineTracing
 from dbgvmm.debug.watchpoints import Watchpoints
 from dbgvmm.devices.board import Board
 from dbgvmm.figures import figures_of
+from dbgvmm.guest_os import GuestOs, OsFinder
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.fpu import reset_fpu
 from dbgvmm.hardware.memory import PhysicalMemory
@@ -216,6 +217,15 @@ class Machine:
         self.schedule.power_on()
 
     # -- running
+
+    @cached_property
+    def _os_finder(self) -> OsFinder:
+        return OsFinder(self)
+
+    @property
+    def os(self) -> GuestOs:
+        """The operating system in guest memory, looked for when it is asked for. Raises GuestOsError, one clear line."""
+        return self._os_finder.current()
 
     @property
     def count(self) -> int:

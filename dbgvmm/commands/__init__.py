@@ -20,6 +20,7 @@ from dbgvmm.commands import (
     devices,
     disassembly,
     exits,
+    guest_os,
     inside,
     memory,
     qemu,
@@ -36,9 +37,22 @@ from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import AnyCommand, Command, CommandTable
 
 FAMILIES: Final[tuple[ModuleType, ...]] = (
-    run_control, breakpoints, catchpoints, tracepoints, registers, segments, memory, disassembly, inside, exits,
-    timeline, time, devices, qemu,
-)  # fmt: skip
+    run_control,
+    breakpoints,
+    catchpoints,
+    tracepoints,
+    registers,
+    segments,
+    memory,
+    disassembly,
+    inside,
+    exits,
+    timeline,
+    time,
+    devices,
+    guest_os,
+    qemu,
+)
 """The modules that hold commands, in the order of the help."""
 
 

@@ -1,0 +1,210 @@
+"""`Linux`: the `GuestOs` of a 64-bit Linux kernel, put together from what reads each of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from dbgvmm.guest_os.interface import ABILITIES, Area, GuestMachine, GuestOs, GuestOsError, Listing, LogLine, Module, Task
+from dbgvmm.guest_os.linux.areas import read_areas
+from dbgvmm.guest_os.linux.btf import Btf
+from dbgvmm.guest_os.linux.image import KERNEL_MAP, KernelImage, find_image
+from dbgvmm.guest_os.linux.kallsyms import read_kallsyms
+from dbgvmm.guest_os.linux.modules import ModuleNames, Modules
+from dbgvmm.guest_os.linux.names import NameTable
+from dbgvmm.guest_os.linux.orc_tables import OrcTables
+from dbgvmm.guest_os.linux.printk import read_log
+from dbgvmm.guest_os.linux.records import Records
+from dbgvmm.guest_os.linux.syscalls import syscall_names
+from dbgvmm.guest_os.linux.tasks import Tasks
+from dbgvmm.guest_os.reading import AddressSpace, NotReadable
+
+if TYPE_CHECKING:
+    from dbgvmm.debug.symbols import SymbolSource
+    from dbgvmm.debug.unwind import UnwindMethod
+
+_LINK_ADDRESS = KERNEL_MAP + 0x100_0000
+"""Where _text is without KASLR: CONFIG_PHYSICAL_START, 16 MiB."""
+_LONGEST_BANNER = 512
+_NO_TABLES = "Linux has not set up its own page tables yet: `continue` for a while, stop, and ask again"
+
+
+def detect_linux(machine: GuestMachine) -> GuestOs | None:
+    """The Linux that runs. Raises GuestOsError if it is one, but cannot be read (yet)."""
+    image = find_image(machine.ram, machine.cpu)
+    if image is not None:
+        return Linux(machine, image)
+    state = machine.boot_state
+    if state is not None and state.protocol == "linux":
+        raise GuestOsError(_NO_TABLES)
+    return None
+
+
+class Linux(GuestOs):
+    """Reads the kernel whose image was found. Raises GuestOsError if that has no names (kallsyms)."""
+
+    name = "Linux"
+
+    def __init__(self, machine: GuestMachine, image: KernelImage) -> None:
+        self._machine = machine
+        self._image = image
+        self._space = AddressSpace(machine.ram, image.cr3)
+        self._names = NameTable(read_kallsyms(image, self._space), "kallsyms, in guest memory", image.end)
+        self._banner_at = self._symbol("linux_banner")
+        self._space = AddressSpace(machine.ram, self._kernel_tables())
+        self._banner = self._space.text(self._banner_at, _LONGEST_BANNER).removesuffix("\\n")
+        self._asked = machine.count
+        self._gone = False
+
+    def _symbol(self, name: str) -> int:
+        address = self._names.address(name)
+        if address is None:
+            raise GuestOsError(f"Linux' symbols have no {name}: it was built without CONFIG_KALLSYMS_ALL")
+        return address
+
+    def _kernel_tables(self) -> int:
+        """Page tables that map all of the kernel whatever runs: init's own, as soon as they do."""
+        top = self._names.address("init_top_pgt") or self._names.address("init_level4_pgt")
+        if top is not None:
+            try:
+                tables = self._space.physical(top)
+                AddressSpace(self._machine.ram, tables).read(self._banner_at, 1)
+            except NotReadable:
+                pass  # still on the tables that it was started with
+            else:
+                return tables
+        return self._image.cr3
+
+    def _fresh(self) -> Records:
+        """The guest may have run since: translations are looked up anew."""
+        self._space.forget()
+        return self._records
+
+    @cached_property
+    def _btf(self) -> Btf:
+        start, end = self._names.address("__start_BTF"), self._names.address("__stop_BTF")
+        if start is None or end is None or end <= start:
+            raise GuestOsError("this Linux has no description of its types in memory (CONFIG_DEBUG_INFO_BTF): names only")
+        try:
+            return Btf(self._space.read(start, end - start))
+        except NotReadable as error:
+            raise GuestOsError(f"the kernel's type information (BTF) cannot be read: {error}") from error
+
+    @cached_property
+    def _records(self) -> Records:
+        return Records(self._space, self._btf)
+
+    @cached_property
+    def _tasks(self) -> Tasks:
+        return Tasks(self._names, self._records)
+
+    @cached_property
+    def _modules(self) -> Modules:
+        return Modules(self._names, self._records)
+
+    @cached_property
+    def _orc(self) -> OrcTables:
+        modules = self._modules if self._names.address("modules") is not None else None
+        return OrcTables(self._names, self._records, modules, (self._image.start, self._image.end), lambda: self._machine.count)
+
+    # -- what it is
+
+    @property
+    def version(self) -> str:
+        """The banner: release, compiler, build."""
+        return self._banner
+
+    def present(self) -> bool:
+        """Whether the banner is where it was."""
+        self._space.forget()
+        try:
+            return self._space.text(self._banner_at, _LONGEST_BANNER).removesuffix("\\n") == self._banner
+        except NotReadable:
+            return False
+
+    def abilities(self) -> dict[str, str]:
+        """Names alone where the kernel has no BTF."""
+        found = {}
+        checks = {
+            "modules": lambda: self._modules, "tasks": lambda: self._tasks, "areas": lambda: self._tasks,
+            "log": lambda: read_log(self._fresh(), self._names), "syscalls": self.syscalls, "unwind": lambda: self._orc,
+        }  # fmt: skip
+        for ability in ABILITIES:
+            try:
+                checks.get(ability, lambda: None)()
+                found[ability] = ""
+            except GuestOsError as error:
+                found[ability] = str(error)
+        return found
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Where it is, how many names it has."""
+        text = self._symbol("_text")
+        slide = text - _LINK_ADDRESS
+        modules = self._module_names
+        return (
+            ("image", f"{text:#x} to {self._names.address('_end') or self._image.end:#x}, physical {self._space.physical(text):#x}"),
+            ("KASLR", f"moved by {slide:#x}" if slide else "not moved"),
+            ("page tables", f"{self._space.cr3:#x}"),
+            ("symbols", f"{len(self._names):,}, and {0 if modules is None else len(modules):,} of modules"),
+        )
+
+    # -- names
+
+    @cached_property
+    def _module_names(self) -> ModuleNames | None:
+        try:
+            return ModuleNames(self._modules, (self._image.start, self._image.end), lambda: self._machine.count, self._space)
+        except GuestOsError:
+            return None
+
+    def symbol_sources(self) -> Sequence[SymbolSource]:
+        """kallsyms, and the modules'."""
+        modules = self._module_names
+        return (self._names,) if modules is None else (modules, self._names)
+
+    def syscalls(self) -> dict[int, str]:
+        """See GuestOs."""
+        self._space.forget()
+        return syscall_names(self._names, self._space)
+
+    # -- what runs
+
+    def current_task(self) -> Task | None:
+        """See GuestOs."""
+        self._fresh()
+        address = self._tasks.current_address(self._machine.cpu.index)
+        if address is None:
+            return None
+        try:
+            return self._tasks.at(address, address)
+        except NotReadable as error:
+            raise GuestOsError(f"the running task's structure is damaged: {error}") from error
+
+    def tasks(self, *, threads: bool = False) -> Listing[Task]:
+        """See GuestOs."""
+        self._fresh()
+        return self._tasks.list(threads=threads, current=self._tasks.current_address(self._machine.cpu.index))
+
+    def areas(self, task: Task) -> Listing[Area]:
+        """See GuestOs."""
+        return read_areas(self._fresh(), self._names, task.address)
+
+    def modules(self) -> Listing[Module]:
+        """See GuestOs."""
+        self._fresh()
+        return self._modules.list()
+
+    def log(self) -> Listing[LogLine]:
+        """See GuestOs."""
+        return read_log(self._fresh(), self._names)
+
+    def unwind_method(self) -> UnwindMethod | None:
+        """ORC, None if the kernel was built without."""
+        from dbgvmm.guest_os.linux.orc_method import OrcMethod
+
+        try:
+            return OrcMethod(self._orc.find)
+        except GuestOsError:
+            return None
