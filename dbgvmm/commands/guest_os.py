@@ -53,8 +53,8 @@ class TaskList:
     def __str__(self) -> str:
         rows = [
             (
-                "*" if task.current else "", task.pid, task.parent, task.state, f"{task.cr3:#x}" if task.cr3 is not None else "-",
-                f"[{task.name}]" if task.kernel else task.name,
+                "*" if task.current else "", task.pid, task.parent, task.state,
+                "-" if task.cr3 is None else hex(task.cr3), f"[{task.name}]" if task.kernel else task.name,
             )
             for task in self.tasks
         ]  # fmt: skip
@@ -81,7 +81,7 @@ class TaskReport:
         ]  # fmt: skip
         text = columns(rows)
         if self.areas:
-            mapped = [(f"{area.start:#x}", f"{area.end:#x}", area.rights, f"{area.offset:#x}", area.file) for area in self.areas]
+            mapped = [(hex(area.start), hex(area.end), area.rights, hex(area.offset), area.file) for area in self.areas]
             text += "\n" + columns(mapped, ("from", "to", "rights", "offset", "file"), right=(0, 1, 3))
         return f"{text}\n{self.problem}" if self.problem else text
 

@@ -11,6 +11,7 @@ from dbgvmm.guest_os.own_guests import detect_own_guest
 
 if TYPE_CHECKING:
     from dbgvmm.debug.symbols import SymbolSource
+    from dbgvmm.debug.unwind import Registers, Rule, StackMemory, UnwindMethod
 
 Detector = Callable[[GuestMachine], GuestOs | None]
 
@@ -26,7 +27,7 @@ _UNKNOWN: Final = (
 class OsFinder:
     """Finds the guest's system at its first use, and again once it has gone (a restart, another kernel).
 
-    The names that it has in memory become the machine's symbols as long as it is there.
+    As long as it is there, the names that it has in memory are the machine's symbols, and its unwind tables the unwinder's.
     """
 
     def __init__(self, machine: GuestMachine, detectors: tuple[Detector, ...] = DETECTORS) -> None:
@@ -34,6 +35,7 @@ class OsFinder:
         self._detectors = detectors
         self._found: GuestOs | None = None
         self._sources: tuple[SymbolSource, ...] = ()
+        self._unwinding: _SystemMethod | None = None
 
     def current(self) -> GuestOs:
         """The system that is in guest memory now. Raises GuestOsError."""
@@ -48,6 +50,10 @@ class OsFinder:
                 self._sources = tuple(found.symbol_sources())
                 for source in self._sources:
                     self._machine.symbols.add(source)
+                if self._unwinding is None:
+                    self._unwinding = _SystemMethod()
+                    self._machine.unwinder.add(self._unwinding)
+                self._unwinding.method = found.unwind_method()
                 return found
         raise GuestOsError(_UNKNOWN)
 
@@ -55,3 +61,28 @@ class OsFinder:
         for source in self._sources:
             self._machine.symbols.remove(source)
         self._found, self._sources = None, ()
+        if self._unwinding is not None:
+            self._unwinding.method = None
+
+
+class _SystemMethod:
+    """Implements `UnwindMethod` by that of the system which is there now.
+
+    The unwinder keeps rules until the symbols change, and with the system its symbols come and go.
+    """
+
+    def __init__(self) -> None:
+        self.method: UnwindMethod | None = None
+
+    @property
+    def name(self) -> str:
+        """As people see it."""
+        return "none" if self.method is None else self.method.name
+
+    def rule(self, frame: Registers, stack: StackMemory) -> Rule | None:
+        """See UnwindMethod."""
+        return None if self.method is None else self.method.rule(frame, stack)
+
+    def caller(self, frame: Registers, stack: StackMemory) -> Registers | None:
+        """See UnwindMethod."""
+        return None if self.method is None else self.method.caller(frame, stack)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dbgvmm.boot.state import BootState
     from dbgvmm.cpu.state import VCpu
     from dbgvmm.debug.symbols import Symbols, SymbolSource
-    from dbgvmm.debug.unwind import UnwindMethod
+    from dbgvmm.debug.unwind import Unwinder, UnwindMethod
     from dbgvmm.hardware.memory import PhysicalMemory
 
 T = TypeVar("T")
@@ -38,6 +38,9 @@ class GuestMachine(Protocol):
 
     @property
     def symbols(self) -> Symbols: ...
+
+    @property
+    def unwinder(self) -> Unwinder: ...
 
     @property
     def serial_log(self) -> bytearray: ...

@@ -107,4 +107,8 @@ class AddressSpace:
 def printable(data: bytes) -> str:
     """Bytes of a guest as text that cannot disturb a terminal: UTF-8 and tabs, anything else escaped."""
     text = data.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode("ascii") for char in text)
+    return "".join(_shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    return char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode("ascii")

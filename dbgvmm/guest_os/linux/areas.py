@@ -34,8 +34,8 @@ def read_areas(records: Records, names: NameTable, task: int) -> Listing[Area]:
             return Listing(())
         reader = _Reader(records, names, mm)
         if mm.has("mm_mt"):
-            tree = (vma for vma in _tree_entries(records, mm["mm_mt.ma_root"], MASK64, set()))
-            vmas = (records("vm_area_struct", address) for address in tree)
+            tree = _tree_entries(records, mm["mm_mt.ma_root"], MASK64, set())
+            vmas: Iterator[Record] = (records("vm_area_struct", address) for address in tree)
         else:
             vmas = _chain(records, mm["mmap"])
         for vma in vmas:

@@ -51,6 +51,7 @@ class Kind(IntEnum):
 _FIXED: Final = {Kind.INT: 4, Kind.ARRAY: 12, Kind.VAR: 4, Kind.DECL_TAG: 4}
 _EACH: Final = {Kind.STRUCT: 12, Kind.UNION: 12, Kind.ENUM: 8, Kind.FUNC_PROTO: 8, Kind.DATASEC: 12, Kind.ENUM64: 12}
 _TRANSPARENT: Final = frozenset((Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG))
+_SIZED: Final = frozenset((Kind.INT, Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.ENUM64, Kind.FLOAT))
 _TRAILER: Final = [(_FIXED.get(Kind(k), 0), _EACH.get(Kind(k), 0)) if k else (0, 0) for k in range(max(Kind) + 1)]
 
 
@@ -142,8 +143,8 @@ class Btf:
             element, _, count = _ARRAY.unpack_from(self._data, at + 12)
             if depth > _DEEPEST:
                 raise GuestOsError("the kernel's type information (BTF) is damaged: arrays of arrays without end")
-            return count * self._size(element, depth + 1)
-        return size if kind in (Kind.INT, Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.ENUM64, Kind.FLOAT) else 0
+            return int(count) * self._size(element, depth + 1)
+        return size if kind in _SIZED else 0
 
     def _struct(self, name: str) -> int:
         number = self.find(name, Kind.STRUCT, Kind.UNION)

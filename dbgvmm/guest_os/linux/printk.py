@@ -34,7 +34,7 @@ def read_log(records: Records, names: NameTable) -> Listing[LogLine]:
     """What is in the ring, the oldest first. Raises GuestOsError."""
     pointer = names.address("prb")
     if pointer is None or not records.btf.has("printk_ringbuffer"):
-        raise GuestOsError("this Linux keeps its log in a way that is not known here: older than 5.10, or without CONFIG_PRINTK")
+        raise GuestOsError("this Linux keeps its log in a way that is not known here: it is older than 5.10")
     found: list[LogLine] = []
     try:
         ring = _Ring(records, records("printk_ringbuffer", records.space.u64(pointer)))

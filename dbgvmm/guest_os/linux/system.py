@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from dbgvmm.guest_os.linux.image import KERNEL_MAP, KernelImage, find_image
 from dbgvmm.guest_os.linux.kallsyms import read_kallsyms
 from dbgvmm.guest_os.linux.modules import ModuleNames, Modules
 from dbgvmm.guest_os.linux.names import NameTable
+from dbgvmm.guest_os.linux.orc import OrcRule
+from dbgvmm.guest_os.linux.orc_method import OrcMethod
 from dbgvmm.guest_os.linux.orc_tables import OrcTables
 from dbgvmm.guest_os.linux.printk import read_log
 from dbgvmm.guest_os.linux.records import Records
@@ -54,8 +56,7 @@ class Linux(GuestOs):
         self._banner_at = self._symbol("linux_banner")
         self._space = AddressSpace(machine.ram, self._kernel_tables())
         self._banner = self._space.text(self._banner_at, _LONGEST_BANNER).removesuffix("\\n")
-        self._asked = machine.count
-        self._gone = False
+        self._no_orc = False
 
     def _symbol(self, name: str) -> int:
         address = self._names.address(name)
@@ -125,26 +126,20 @@ class Linux(GuestOs):
 
     def abilities(self) -> dict[str, str]:
         """Names alone where the kernel has no BTF."""
-        found = {}
-        checks = {
-            "modules": lambda: self._modules, "tasks": lambda: self._tasks, "areas": lambda: self._tasks,
-            "log": lambda: read_log(self._fresh(), self._names), "syscalls": self.syscalls, "unwind": lambda: self._orc,
+        checks: dict[str, Callable[[], object]] = {
+            "symbols": lambda: self._names, "modules": lambda: self._modules, "tasks": lambda: self._tasks,
+            "areas": lambda: self._tasks, "log": self.log, "syscalls": self.syscalls, "unwind": lambda: self._orc,
         }  # fmt: skip
-        for ability in ABILITIES:
-            try:
-                checks.get(ability, lambda: None)()
-                found[ability] = ""
-            except GuestOsError as error:
-                found[ability] = str(error)
-        return found
+        return {ability: _problem(checks[ability]) for ability in ABILITIES}
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Where it is, how many names it has."""
         text = self._symbol("_text")
         slide = text - _LINK_ADDRESS
+        end = self._names.address("_end") or self._image.end
         modules = self._module_names
         return (
-            ("image", f"{text:#x} to {self._names.address('_end') or self._image.end:#x}, physical {self._space.physical(text):#x}"),
+            ("image", f"{text:#x} to {end:#x}, physical {self._space.physical(text):#x}"),
             ("KASLR", f"moved by {slide:#x}" if slide else "not moved"),
             ("page tables", f"{self._space.cr3:#x}"),
             ("symbols", f"{len(self._names):,}, and {0 if modules is None else len(modules):,} of modules"),
@@ -200,11 +195,23 @@ class Linux(GuestOs):
         """See GuestOs."""
         return read_log(self._fresh(), self._names)
 
-    def unwind_method(self) -> UnwindMethod | None:
-        """ORC, None if the kernel was built without."""
-        from dbgvmm.guest_os.linux.orc_method import OrcMethod
+    def unwind_method(self) -> UnwindMethod:
+        """ORC. It knows no place if the kernel was built without it, or its tables are damaged: `abilities` says so."""
+        return OrcMethod(self._orc_entry)
 
-        try:
-            return OrcMethod(self._orc.find)
-        except GuestOsError:
+    def _orc_entry(self, pc: int) -> OrcRule | None:
+        if pc < KERNEL_MAP or self._no_orc:
             return None
+        try:
+            return self._orc.find(pc)
+        except GuestOsError:
+            self._no_orc = True
+            return None
+
+
+def _problem(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except GuestOsError as error:
+        return str(error)
+    return ""
