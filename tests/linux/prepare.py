@@ -8,6 +8,7 @@ What it leaves in DIR (outputs that are there already are kept):
     vmlinux            the ELF kernel out of it (no symbol table), for disassembly
     config             the kernel's build configuration
     initramfs.cpio     the initramfs; `initramfs.cpio.gz` is the same, packed
+    modules.cpio       MODULES in /modules, to be put behind the initramfs (Linux unpacks both)
     guest.json         versions, and the line that the script `test` must print
 
 On the kernel's command line `dbgvmm.script=NAME` makes init run /scripts/NAME; without it init prints
@@ -31,6 +32,8 @@ from cpio import CpioArchive
 
 META_PACKAGE = "linux-image-cloud-amd64"
 FORKS = 200
+MODULES = ("irqbypass", "tcp_veno")
+"""Small ones that need no others."""
 DATA_BYTES = 16 << 20
 DATA_LINE = "dbgvmm reads the same sixteen mebibytes every time"
 
@@ -99,6 +102,15 @@ def build_initramfs(busybox: bytes, applets: list[str]) -> bytes:
     return archive.finish()
 
 
+def build_modules(contents: dict[str, bytes]) -> bytes:
+    """A cpio archive with modules, by name, in /modules."""
+    archive = CpioArchive()
+    archive.directory("modules")
+    for name, content in sorted(contents.items()):
+        archive.file(f"modules/{name}.ko", content)
+    return archive.finish()
+
+
 def kernel_package() -> str:
     """The versioned package that META_PACKAGE stands for today."""
     listing = _run(["apt-cache", "depends", META_PACKAGE])
@@ -109,12 +121,14 @@ def kernel_package() -> str:
 
 
 def fetch_kernel(out: Path) -> str:
-    """Downloads the kernel package, leaves `vmlinuz` and `config` in `out`, and gives the package's name."""
+    """Downloads the kernel package, leaves `vmlinuz`, `config` and `modules.cpio` in `out`, and gives the package's name."""
     package = kernel_package()
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         tree = _download(package, Path(scratch))
         for name, pattern in (("config", "config-*"), ("vmlinuz", "vmlinuz-*")):
             shutil.copyfile(_single(tree / "boot", pattern), out / name)
+        modules = {name: _single(tree, f"**/lib/modules/**/{name}.ko").read_bytes() for name in MODULES}
+        (out / "modules.cpio").write_bytes(build_modules(modules))
     return package
 
 
@@ -132,7 +146,7 @@ def prepare(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     record = out / "guest.json"
     facts: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
-    if not (out / "vmlinuz").exists():
+    if not ((out / "vmlinuz").exists() and (out / "modules.cpio").exists()):
         facts["kernel"] = fetch_kernel(out)
         (out / "vmlinux").unlink(missing_ok=True)
     if not (out / "vmlinux").exists():

@@ -6,7 +6,7 @@ import struct
 import pytest
 from bzimage import PayloadError, payload_of, vmlinux_of
 from cpio import CpioArchive
-from prepare import DATA_BYTES, INIT, SCRIPTS, build_initramfs, expected_test_line
+from prepare import DATA_BYTES, INIT, SCRIPTS, build_initramfs, build_modules, expected_test_line
 
 ELF = b"\x7fELF" + bytes(100)
 
@@ -81,6 +81,14 @@ def test_the_initramfs_is_the_same_every_time_and_has_init_and_the_scripts() -> 
     found = entries(built)
     assert found["init"] == (0o100755, INIT.encode())
     assert {name for name in found if name.startswith("scripts/")} == {f"scripts/{name}" for name in SCRIPTS}
+
+
+def test_modules_are_in_an_archive_of_their_own() -> None:
+    assert entries(build_modules({"b": b"2", "a": b"1"})) == {
+        "modules": (0o040755, b""),
+        "modules/a.ko": (0o100644, b"1"),
+        "modules/b.ko": (0o100644, b"2"),
+    }
 
 
 def test_the_expected_line_is_about_the_data_that_the_script_makes() -> None:
