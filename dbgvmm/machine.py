@@ -56,6 +56,7 @@ from dbgvmm.timeline.schedule import Schedule
 
 if TYPE_CHECKING:
     from dbgvmm.debug.unwind import Unwinder
+    from dbgvmm.profile.counters import Counters
     from dbgvmm.profile.exits import Exits
 
 SERIAL_LOG: Final = 1 << 20
@@ -172,6 +173,13 @@ class Machine:
         from dbgvmm.debug.unwind import Unwinder
 
         return Unwinder(self.cpu, self.memory, self.ram.u64, self.symbols)
+
+    @cached_property
+    def counters(self) -> Counters:
+        """Exact execution counts, off until somebody starts them."""
+        from dbgvmm.profile.counters import Counters
+
+        return Counters(self)
 
     # -- booting
 

@@ -17,10 +17,12 @@ from typing import Final
 from dbgvmm.commands import (
     breakpoints,
     catchpoints,
+    counting,
     devices,
     disassembly,
     exits,
     guest_os,
+    hot,
     inside,
     memory,
     qemu,
@@ -53,6 +55,9 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     guest_os,
     qemu,
 )
+    run_control, breakpoints, catchpoints, tracepoints, registers, segments, memory, disassembly, inside, time, devices,
+    counting, hot, qemu,
+)  # fmt: skip
 """The modules that hold commands, in the order of the help."""
 
 

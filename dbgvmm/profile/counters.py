@@ -1,0 +1,131 @@
+"""`Counters`: exact execution counts of one machine, to be started, stopped and read at any stop.
+
+    machine.counters.start()
+    machine.run(...)
+    for item in machine.counters.counts().instructions: ...
+
+While they are off, translated code is as it always is, and nothing costs anything. Starting and stopping throws the
+translations away. The guest cannot notice: its registers, memory and instruction count are the same either way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+from dbgvmm.bt.counter_area import CounterArea
+from dbgvmm.bt.counting import UnitCounting
+from dbgvmm.profile.counts import ExecutionCounts
+
+if TYPE_CHECKING:
+    from dbgvmm.machine import Machine
+
+_SECONDS: Final = "seconds_"
+
+
+class CountersError(Exception):
+    """The counters cannot do this now. One line that says what to do."""
+
+
+@dataclass(frozen=True)
+class HostTime:
+    """Host seconds while counters ran: all of the time in which the guest could run, and the monitor's part of it.
+
+    monitor: what the exit ledger times, by its names ("translating", "callouts" ...). The rest went into translated code
+    (the engine's own work included) and into exits that are too short to be timed one by one.
+    """
+
+    total: float
+    monitor: dict[str, float]
+
+
+class Counters:
+    """The counters of a machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._counting: UnitCounting | None = None
+        self._on = False
+        self._before = 0
+        self._since = 0
+        self._host = HostTime(0.0, {})
+        self._host_since = self._host
+        self._snapshot: ExecutionCounts | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether executions are being counted."""
+        return self._on
+
+    @property
+    def total(self) -> int:
+        """Instructions that retired while counters ran, by the clock: what all counts sum up to."""
+        return self._before + (self._machine.count - self._since if self._on else 0)
+
+    @property
+    def host_time(self) -> HostTime:
+        """What counting runs have cost the host."""
+        if not self._on:
+            return self._host
+        now, began, before = self._clocks(), self._host_since, self._host
+        return HostTime(
+            before.total + now.total - began.total,
+            {name: before.monitor.get(name, 0.0) + spent - began.monitor.get(name, 0.0) for name, spent in now.monitor.items()},
+        )
+
+    def start(self) -> None:
+        """Count from here on, on top of what was counted before. Raises CountersError while the guest runs."""
+        if self._on:
+            return
+        self._demand_stopped("start")
+        machine = self._machine
+        if self._counting is None:
+            area = CounterArea(machine.engine.frames, machine.mmu.monitor)
+            self._counting = UnitCounting(area, machine.dispatcher.recovery.make_exact)
+        machine.dispatcher.count_executions(self._counting)
+        self._on = True
+        self._since = machine.count
+        self._host_since = self._clocks()
+
+    def stop(self) -> None:
+        """Count no longer, and keep what was counted. Raises CountersError while the guest runs."""
+        if not self._on:
+            return
+        self._demand_stopped("stop")
+        self._host = self.host_time
+        self._before = self.total
+        self._on = False
+        self._machine.dispatcher.count_executions(None)
+
+    def clear(self) -> None:
+        """Begin again at 0, running or not."""
+        if self._counting is not None:
+            self._counting.clear()
+        self._snapshot = None
+        self._before = 0
+        self._since = self._machine.count
+        self._host = HostTime(0.0, {})
+        self._host_since = self._clocks()
+
+    def counts(self) -> ExecutionCounts:
+        """What was executed how often up to now, as data of its own: it does not go on counting."""
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.total != self.total:
+            executions = {} if self._counting is None else self._counting.collect()
+            snapshot = self._snapshot = ExecutionCounts(executions, self.total)
+        return snapshot
+
+    def _demand_stopped(self, what: str) -> None:
+        if self._machine.running:
+            raise CountersError(f"the guest runs: stop it before you {what} the counters")
+
+    def _clocks(self) -> HostTime:
+        ledger = self._machine.dispatcher.ledger
+        spent = {
+            field.name.removeprefix(_SECONDS): float(getattr(ledger, field.name))
+            for field in fields(ledger) if field.name.startswith(_SECONDS)
+        }  # fmt: skip
+        return HostTime(self._machine.seconds_total, spent)
+
+
+__all__ = ["Counters", "CountersError", "HostTime"]
