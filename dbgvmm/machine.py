@@ -37,6 +37,7 @@ from dbgvmm.cpu.msr import MsrTable
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.catchpoints import Catchpoints
+from dbgvmm.debug.numbered import NumberedPoints
 from dbgvmm.debug.physical_breakpoints import PhysicalBreakpoints
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import Symbols
@@ -180,6 +181,11 @@ class Machine:
         from dbgvmm.profile.counters import Counters
 
         return Counters(self)
+
+    @cached_property
+    def numbered(self) -> NumberedPoints:
+        """Breakpoints, watchpoints and catchpoints with a number, as people have set them."""
+        return NumberedPoints(self)
 
     # -- booting
 

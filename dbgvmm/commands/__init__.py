@@ -15,11 +15,13 @@ from types import ModuleType
 from typing import Final
 
 from dbgvmm.commands import (
+    breakpoint_control,
     breakpoints,
     catchpoints,
     counting,
     devices,
     disassembly,
+    displays,
     exits,
     guest_os,
     hot,
@@ -32,6 +34,7 @@ from dbgvmm.commands import (
     time,
     timeline,
     tracepoints,
+    values,
 )
 from dbgvmm.commands.errors import CommandError, QuitRequest
 from dbgvmm.commands.help import help_command
@@ -41,23 +44,25 @@ from dbgvmm.commands.table import AnyCommand, Command, CommandTable
 FAMILIES: Final[tuple[ModuleType, ...]] = (
     run_control,
     breakpoints,
+    breakpoint_control,
     catchpoints,
     tracepoints,
     registers,
+    values,
+    displays,
     segments,
     memory,
     disassembly,
     inside,
     exits,
     timeline,
+    counting,
+    hot,
     time,
     devices,
     guest_os,
     qemu,
 )
-    run_control, breakpoints, catchpoints, tracepoints, registers, segments, memory, disassembly, inside, time, devices,
-    counting, hot, qemu,
-)  # fmt: skip
 """The modules that hold commands, in the order of the help."""
 
 

@@ -18,10 +18,12 @@ Access = Literal["any", "read", "write"]
 
 @dataclass(frozen=True)
 class CatchpointLine:
-    """One catchpoint."""
+    """One catchpoint. `number` is None for a script's."""
 
     number: int | None
     catch: Catch
+    enabled: bool = True
+    owner: str = ""
 
     @property
     def what(self) -> str:
@@ -39,11 +41,7 @@ class CatchpointLine:
 
 
 def _add(session: Session, catch: Catch) -> CatchpointLine:
-    session.machine.catchpoints.add(catch)
-    number = session.next_breakpoint
-    session.next_breakpoint += 1
-    session.catchpoints[number] = catch
-    return CatchpointLine(number, catch)
+    return CatchpointLine(session.points.add(catch), catch)
 
 
 def _vector(session: Session, text: str) -> int:

@@ -14,6 +14,7 @@ from dbgvmm.commands.parameters import Address, Count, Format, Value
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import MASK64
+from dbgvmm.debug.expressions.types import U64
 from dbgvmm.hardware.layout import PAGE_SIZE
 from dbgvmm.hardware.paging import PTE
 from dbgvmm.mmu.linear import NotMapped
@@ -187,7 +188,7 @@ def x(session: Session, fmt: Format, address: Address | None = None) -> MemoryUn
 
     FMT is a repeat count, a letter and a size: x/4xg $rsp. Letters: x hexadecimal, d signed, u unsigned, o octal,
     t binary, a address with its symbol, c character, s string, i instruction. Sizes: b 1, h 2, w 4, g 8 bytes. What is
-    left out is as it was the last time.
+    left out is as it was the last time. `$_` is then the last address, `$__` what is there.
 
     For example:
 
@@ -195,7 +196,7 @@ def x(session: Session, fmt: Format, address: Address | None = None) -> MemoryUn
         x/5i $rip
         x/s 0x100000
     """
-    return _examine(session, fmt, address, _virtual(session))
+    return examine(session, fmt, address)
 
 
 @command("xp", repeats=True)
@@ -208,10 +209,14 @@ def xp(session: Session, fmt: Format, address: Address | None = None) -> MemoryU
     """
     if "i" in fmt:
         raise CommandError("xp does not disassemble: instructions are fetched from linear addresses; use x/i")
-    return _examine(session, fmt, address, _physical(session))
+    return examine(session, fmt, address, _physical(session))
 
 
-def _examine(session: Session, fmt: Format, address: int | None, read: Reader) -> MemoryUnits | MemoryStrings | Listing:
+def examine(
+    session: Session, fmt: str, address: int | None, read: Reader | None = None
+) -> MemoryUnits | MemoryStrings | Listing:
+    """What x shows, at linear addresses or what `read` reads. Raises CommandError."""
+    read = read or _virtual(session)
     repeat, letter, size_letter = _parse_format(fmt, session.examined_format)
     start = session.examined_to if address is None else address
     session.examined_format = letter, size_letter
@@ -232,6 +237,7 @@ def _examine(session: Session, fmt: Format, address: int | None, read: Reader) -
     data = read(start, repeat * size)
     values = tuple(int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size))
     session.examined_to = start + len(data) & MASK64
+    session.values.variables |= {"_": (start + len(data) - size & MASK64, U64), "__": (values[-1], U64)}
     names = tuple(session.name(value) for value in values) if letter == "a" else ()
     return MemoryUnits(start, size, letter, values, names, session.as_qemu)
 

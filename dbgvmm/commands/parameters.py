@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Final, Literal, NewType, Union, get_args, get_origin
 
@@ -18,6 +19,12 @@ Count = NewType("Count", int)
 """As an address, but above 0."""
 Value = NewType("Value", int)
 """As an address; for what is no address."""
+Place = NewType("Place", int)
+"""As an address; a `*` in front of it says no more, as in gdb (`break *0x1000`). The word `if` is none: None."""
+ExpressionWord = NewType("ExpressionWord", str)
+"""A word of a longer text with expressions in it, as it was typed, quotes and all."""
+ExpressionText = NewType("ExpressionText", str)
+"""An expression's text, all the words that are left."""
 RegisterName = NewType("RegisterName", str)
 """A register, with or without `$`."""
 Format = NewType("Format", str)
@@ -26,15 +33,36 @@ Format = NewType("Format", str)
 
 @dataclass(frozen=True)
 class ParameterType:
-    """How to read a parameter's word, and how it may be completed. joins: as the last one it takes all words that are left."""
+    """How to read a parameter's word, and how it may be completed.
+
+    joins: as the last one it takes all words that are left. quoted: it wants the word with its quotes.
+    """
 
     parse: Callable[[Session, str], object]
     complete: Callable[[Session, str], Iterable[str]]
     joins: bool = False
+    quoted: bool = False
 
 
 def _nothing(session: Session, text: str) -> list[str]:
     return []
+
+
+def _place(session: Session, text: str) -> int | None:
+    return None if text == "if" else evaluate(session, text.removeprefix("*"))
+
+
+def _complete_file(session: Session, text: str) -> list[str]:
+    """Files and folders (these with a slash) that `text` begins."""
+    path = Path(text).expanduser()
+    folder, prefix = (path, "") if text.endswith("/") or not text else (path.parent, path.name)
+    try:
+        entries = [entry for entry in sorted(folder.iterdir()) if entry.name.startswith(prefix)]
+    except OSError:
+        return []
+    typed = text[: len(text) - len(prefix)]
+    shown = [entry for entry in entries if prefix.startswith(".") or not entry.name.startswith(".")]
+    return [typed + entry.name + ("/" if entry.is_dir() else "") for entry in shown]
 
 
 def _count(session: Session, text: str) -> int:
@@ -58,9 +86,13 @@ def _complete_register(session: Session, text: str) -> list[str]:
 
 _TYPES: Final[dict[object, ParameterType]] = {
     str: ParameterType(lambda session, text: text, _nothing),
-    Address: ParameterType(evaluate, complete_expression, joins=True),
-    Value: ParameterType(evaluate, complete_expression, joins=True),
-    Count: ParameterType(_count, complete_expression),
+    Path: ParameterType(lambda session, text: Path(text).expanduser(), _complete_file),
+    Address: ParameterType(evaluate, complete_expression, joins=True, quoted=True),
+    Value: ParameterType(evaluate, complete_expression, joins=True, quoted=True),
+    Place: ParameterType(_place, complete_expression, joins=True, quoted=True),
+    ExpressionWord: ParameterType(lambda session, text: text, complete_expression, quoted=True),
+    ExpressionText: ParameterType(lambda session, text: text, complete_expression, joins=True, quoted=True),
+    Count: ParameterType(_count, complete_expression, quoted=True),
     RegisterName: ParameterType(_register, _complete_register),
 }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
-from dbgvmm.commands.parameters import Format, RegisterName, Value
+from dbgvmm.commands.parameters import RegisterName, Value
 from dbgvmm.commands.qemu_registers import qemu_registers
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
@@ -150,7 +150,7 @@ def _extended(value: int) -> float:
         return sign * float("inf")
 
 
-@command("set register", aliases=("set",))
+@command("set register")
 def set_register(session: Session, register: RegisterName, value: Value) -> NamedValue:
     """Set REGISTER to VALUE.
 
@@ -159,7 +159,7 @@ def set_register(session: Session, register: RegisterName, value: Value) -> Name
 
     For example:
 
-        set rax 0x10
+        set register rax 0x10
         set register $rip kmain
     """
     try:
@@ -167,38 +167,3 @@ def set_register(session: Session, register: RegisterName, value: Value) -> Name
     except RegisterError as error:
         raise CommandError(str(error)) from error
     return NamedValue(register, read_register(session.machine, register), "")
-
-
-@command("print", aliases=("p",))
-def print_(session: Session, fmt: Format, expression: Value) -> NamedValue | str:
-    """Show the value of EXPRESSION; print/x, /d, /u, /o, /t, /c in that form alone.
-
-    Terms are numbers (0x for hexadecimal), registers, symbols and `*ADDRESS` for the eight bytes there; + and - and
-    parentheses join them. Wherever a command takes a number or an address, it takes such an expression without blanks.
-
-    For example:
-
-        print $rsp+8
-        p/x *($rbp+8)
-    """
-    if fmt:
-        return _formatted(fmt, expression)
-    symbol = session.symbols.describe(expression)
-    signed = expression - (1 << 64) if expression >> 63 else expression
-    return NamedValue("value", expression, f"{signed}{f' <{symbol}>' if symbol else ''}")
-
-
-def _formatted(fmt: str, value: int) -> str:
-    match fmt:
-        case "x" | "o":
-            return f"{value:#{fmt}}"
-        case "t":
-            return f"{value:b}"
-        case "d":
-            return str(value - (1 << 64) if value >> 63 else value)
-        case "u":
-            return str(value)
-        case "c":
-            return repr(chr(value & 0xFF))
-        case _:
-            raise CommandError(f"{fmt!r} is no format for a number: use one of x, d, u, o, t and c")

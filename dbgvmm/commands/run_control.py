@@ -1,4 +1,4 @@
-"""Running and stopping: `continue`, `stop`, `stepi`, `nexti`, `until`, `restart`, `quit`."""
+"""Running and stopping: `continue`, `stop`, `stepi`, `nexti`, `until`, `finish`, `jump`, `restart`, `quit`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,30 @@ from typing import Final
 
 from dbgvmm.boot.state import BootError
 from dbgvmm.commands.disassembly import InstructionLine, instructions_at
+from dbgvmm.commands.displays import Displayed, displayed
 from dbgvmm.commands.errors import CommandError, QuitRequest
+from dbgvmm.commands.expression import condition as condition_of
 from dbgvmm.commands.expression import evaluate
-from dbgvmm.commands.parameters import Count
+from dbgvmm.commands.parameters import Count, ExpressionText, Place
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
+from dbgvmm.cpu.bits import GPR
+from dbgvmm.debug.register_row import RegisterError
+from dbgvmm.debug.registers import write_register
 from dbgvmm.debug.stops import Stop, StopKind
+from dbgvmm.machine import Machine
 
 _ONE: Final = Count(1)
+_WHOLE: Final = ("call", "rep", "int", "syscall")
+"""What nexti and finish do not go into."""
 
 
 @dataclass(frozen=True)
 class StopReport:
-    """Why and where the guest stopped: `count` instructions after power-on, in front of `instruction`."""
+    """Why and where the guest stopped: `count` instructions after power-on, in front of `instruction`.
+
+    number: the breakpoint's. note: what is to be said beside. displayed: what `display` has asked for.
+    """
 
     stop: Stop
     rip: int
@@ -27,24 +38,28 @@ class StopReport:
     count: int
     instruction: InstructionLine | None
     number: int | None
+    note: str = ""
+    displayed: tuple[Displayed, ...] = ()
 
     def __str__(self) -> str:
         what = f"breakpoint {self.number}" if self.number is not None else self.stop.text
         where = f"   {self.instruction}" if self.instruction else f"   {self.place}"
-        return f"{what}, after {self.count:,} instructions\n{where}"
+        notes = [self.note] if self.note else []
+        return "\n".join([f"{what}, after {self.count:,} instructions", *notes, where, *map(str, self.displayed)])
 
 
 def report_stop(session: Session, stop: Stop) -> StopReport:
     """What people want to know of a stop."""
-    machine = session.machine
+    machine, points = session.machine, session.points
     rip = machine.cpu.rip
-    physical = machine.physical_breakpoints.at(rip)
-    numbers = [
-        number for number, item in session.breakpoints.items() if item.address == (physical if item.physical else rip)
-    ]
-    number = numbers[0] if numbers and stop.kind is StopKind.BREAKPOINT else None
+    number = points.stopped() if stop.kind is StopKind.BREAKPOINT else None
+    problem = points.breakpoints[number].problem if number is not None else ""
+    note = f"   its condition has no value: {problem}" if problem else ""
+    points.sweep()
     lines = instructions_at(session, rip, 1)
-    return StopReport(stop, rip, session.name(rip), machine.count, lines[0] if lines else None, number)
+    return StopReport(
+        stop, rip, session.name(rip), machine.count, lines[0] if lines else None, number, note, displayed(session)
+    )
 
 
 @command("continue", aliases=("c", "cont", "run", "r"), resumes=True)
@@ -96,13 +111,13 @@ def nexti(session: Session) -> StopReport:
     """
     machine = session.machine
     lines = instructions_at(session, machine.cpu.rip, 1)
-    if not lines or not lines[0].mnemonic.startswith(("call", "rep", "int", "syscall")):
+    if not lines or not lines[0].mnemonic.startswith(_WHOLE):
         return stepi(session, _ONE)
-    return report_stop(session, _run_to(session, lines[0].address + len(lines[0].code)))
+    return report_stop(session, _run_over(session, lines[0]))
 
 
-@command("until", aliases=("u",), resumes=True)
-def until(session: Session, where: str) -> StopReport:
+@command("until", aliases=("u", "advance"), resumes=True)
+def until(session: Session, where: ExpressionText) -> StopReport:
     """Run until WHERE: an address, or a moment in instructions.
 
     `#N` is the moment after N instructions since power-on, `+N` that after N more. Other breakpoints stop the guest
@@ -116,20 +131,76 @@ def until(session: Session, where: str) -> StopReport:
     """
     machine = session.machine
     if not where.startswith(("#", "+")):
-        return report_stop(session, _run_to(session, evaluate(session, where)))
+        return report_stop(session, _run_to(session, evaluate(session, where.removeprefix("*"))))
     distance = evaluate(session, where[1:]) - (machine.count if where.startswith("#") else 0)
     if not 0 < distance < 1 << 62:
         raise CommandError(f"{where!r} is not in the future: {machine.count:,} instructions have retired")
     return report_stop(session, session.run(steps=distance))
 
 
-def _run_to(session: Session, address: int) -> Stop:
+def _run_to(session: Session, address: int, stack: int | None = None) -> Stop:
+    """Run to `address`; with `stack`, only where RSP is not below that (not in a deeper call of the same function)."""
     breakpoints = session.machine.breakpoints
-    breakpoints.add(address)
+    deep_enough = None if stack is None else condition_of(session, f"$rsp >= {stack:#x}")
+    breakpoints.add(address, deep_enough)
     try:
         return session.run()
     finally:
-        breakpoints.remove(address)
+        breakpoints.remove(address, deep_enough)
+
+
+def _run_over(session: Session, line: InstructionLine) -> Stop:
+    return _run_to(session, line.address + len(line.code), session.machine.cpu.gpr[GPR.RSP])
+
+
+@command("finish", aliases=("fin",), resumes=True)
+def finish(session: Session) -> StopReport:
+    """Run until the current function has returned.
+
+    That is behind a `ret` that takes its address at or above where the stack pointer is now. Calls on the way run as a
+    whole, everything else in single steps, so a long loop takes its time; Ctrl-C stops.
+
+    For example:
+
+        finish
+    """
+    machine = session.machine
+    stack = machine.cpu.gpr[GPR.RSP]
+    while True:
+        lines = instructions_at(session, machine.cpu.rip, 1)
+        mnemonic = lines[0].mnemonic if lines else ""
+        returns = mnemonic.startswith("ret") and machine.cpu.gpr[GPR.RSP] >= stack
+        over = mnemonic.startswith(_WHOLE)
+        stop = _run_over(session, lines[0]) if over else session.run(steps=1)
+        passed = stop.kind is StopKind.STEP or (over and _arrived(machine, stop, lines[0]))
+        if returns or not passed:
+            return report_stop(session, stop)
+        rip = machine.cpu.rip
+        if rip in machine.breakpoints and machine.breakpoints.stops_at(rip):  # a step goes on to one without stopping
+            return report_stop(session, Stop(StopKind.BREAKPOINT, f"breakpoint at {rip:#x}", address=rip))
+
+
+def _arrived(machine: Machine, stop: Stop, line: InstructionLine) -> bool:
+    """Whether the guest stands behind a call because that has returned, and nothing else has stopped it there."""
+    behind = line.address + len(line.code)
+    return stop.kind is StopKind.BREAKPOINT and machine.cpu.rip == behind and machine.numbered.stopped() is None
+
+
+@command("jump", aliases=("j",), resumes=True)
+def jump(session: Session, address: Place) -> StopReport:
+    """Go on at ADDRESS instead of at the next instruction.
+
+    Nothing but RIP changes: the stack stays as it is.
+
+    For example:
+
+        jump kmain
+    """
+    try:
+        write_register(session.machine, "rip", address)
+    except RegisterError as error:
+        raise CommandError(str(error)) from error
+    return report_stop(session, session.run())
 
 
 @command("restart", aliases=("system_reset",))

@@ -6,22 +6,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dbgvmm.commands.errors import CommandError
-from dbgvmm.debug.breakpoints import Condition
-from dbgvmm.debug.catchpoints import Catch
+from dbgvmm.debug.expressions import Names, Values
+from dbgvmm.debug.numbered import NumberedPoints
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import Symbols, SymbolTable
-from dbgvmm.debug.watchpoints import Watch
 from dbgvmm.machine import Machine
 
 
 @dataclass(frozen=True)
-class NumberedBreakpoint:
-    """A breakpoint that `break` has set."""
+class Display:
+    """An expression that is shown at each stop. fmt: that of print, or of x for memory."""
 
-    address: int
-    condition: Condition | None = None
-    note: str = ""
-    physical: bool = False
+    text: str
+    fmt: str
+    enabled: bool = True
 
 
 class RunFunction(Protocol):
@@ -45,13 +43,30 @@ class Session:
         self.as_qemu = as_qemu
         if symbols is not None:
             machine.symbols.add(symbols)
-        self.breakpoints: dict[int, NumberedBreakpoint] = {}
-        self.watchpoints: dict[int, Watch] = {}
-        self.catchpoints: dict[int, Catch] = {}
-        self.next_breakpoint = 1
+        self.values = Values()
+        self.displays: dict[int, Display] = {}
+        self.next_display = 1
+        self.interrupted = False
+        """Ctrl-C was pressed while a command works: one that takes long looks at it."""
         self.examined_format = ("x", "w")
         self.examined_to = 0
         self._run: RunFunction = run or machine.run
+
+    @property
+    def names(self) -> Names:
+        """What names mean in expressions."""
+        return Names(self.machine.symbols, self.values)
+
+    @property
+    def points(self) -> NumberedPoints:
+        """The machine's breakpoints, watchpoints and catchpoints that have a number."""
+        return self.machine.numbered
+
+    def check_interrupt(self) -> None:
+        """Commands that take long call this now and then. Raises CommandError if Ctrl-C was pressed."""
+        if self.interrupted:
+            self.interrupted = False
+            raise CommandError("interrupted by Ctrl-C")
 
     @property
     def symbols(self) -> Symbols:

@@ -14,7 +14,6 @@ is a command's last parameter may have blanks in it. The docstring ends with a p
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, ParamSpec, TypeVar, get_type_hints
@@ -23,6 +22,7 @@ from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.json_output import as_json
 from dbgvmm.commands.parameters import Format, ParameterType, parameter_type
 from dbgvmm.commands.session import Session
+from dbgvmm.commands.words import split_words, without_quotes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,6 +41,10 @@ class Parameter:
     many: bool
     option: bool = False
     flag: bool = False
+
+    def read(self, session: Session, word: str) -> object:
+        """The value of a typed word. Raises CommandError."""
+        return self.type.parse(session, word if self.type.quoted else without_quotes(word))
 
     @property
     def dashed(self) -> str:
@@ -133,13 +137,13 @@ class Command(Generic[P, R]):
         left = list(words)
         for parameter in self.parameters:
             if parameter.many:
-                values += [parameter.type.parse(session, word) for word in left]
+                values += [parameter.read(session, word) for word in left]
                 left.clear()
             elif left and parameter.type.joins and parameter is self.parameters[-1]:
-                values.append(parameter.type.parse(session, " ".join(left)))
+                values.append(parameter.read(session, " ".join(left)))
                 left.clear()
             elif left:
-                values.append(parameter.type.parse(session, left.pop(0)))
+                values.append(parameter.read(session, left.pop(0)))
             elif not parameter.optional:
                 raise CommandError(f"{parameter.name.upper()} is missing; usage: {self.usage}")
         if left:
@@ -172,7 +176,7 @@ class Command(Generic[P, R]):
             elif option.flag:
                 values[option.name] = True
             elif rest:
-                values[option.name] = option.type.parse(session, rest.pop(0))
+                values[option.name] = option.read(session, rest.pop(0))
             else:
                 raise CommandError(f"{word} needs a value; usage: {self.usage}")
         return left, values
@@ -228,10 +232,7 @@ class CommandTable:
         """What a line asks for. Raises CommandError."""
         if line.lstrip().startswith("#"):
             return None
-        try:
-            words = shlex.split(line)
-        except ValueError as error:
-            raise CommandError(f"{line!r}: {str(error).lower()}; close the quotes") from error
+        words = split_words(line)
         if not words:
             return None
         if len(words) > 1 and words[1].startswith(_FORMAT):

@@ -6,19 +6,32 @@ an address are compiled, they run in the translation instead, and the dispatcher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import reduce
 from operator import or_
 from typing import Protocol, runtime_checkable
 
 from dbgvmm.bt.cache import TranslationCache
 from dbgvmm.bt.probes import Probe
+from dbgvmm.bt.watching import Watch
 
 Condition = Callable[[], bool]
 """Asked with the guest in front of the breakpoint; False lets it go on, unnoticed but for the time that it takes."""
 Observer = Callable[[], None]
 """Told of each arrival of the guest, once, whether it stops there or not. One with a `probe` (see CompiledCondition) need
 not be told of those at which that goes on."""
+
+
+class BreakpointOwner(Protocol):
+    """A debugger that has breakpoints and watchpoints of its own, so that those who list all can say whose they are."""
+
+    owner_name: str
+
+    def breakpoint_addresses(self) -> Collection[int]:
+        """Linear addresses of its breakpoints."""
+
+    def owned_watchpoints(self) -> Collection[Watch]:
+        """Its watchpoints."""
 
 
 @runtime_checkable
@@ -43,6 +56,8 @@ class Breakpoints:
         self._cache = cache
         self._users: dict[int, list[Condition | None]] = {}
         self._observers: dict[int, list[Observer]] = {}
+        self.owners: list[BreakpointOwner] = []
+        """Debuggers that are connected."""
 
     def add(self, rip: int, condition: Condition | None = None) -> None:
         """Stop before the instruction at `rip`, in whatever address space."""

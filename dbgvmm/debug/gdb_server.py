@@ -182,6 +182,7 @@ class GdbServer:
                 self._target.note_stop(self._machine.last_stop)
                 self._target.show = self._show
                 self._stub = Stub(self._target)
+                self._machine.breakpoints.owners.append(self._target)
             case Disconnected() if self._stub is not None:
                 self._stub.close()
 
@@ -189,6 +190,7 @@ class GdbServer:
         """The debugger is gone: nothing of it may stay."""
         if self._stub is not None:
             self._stub = None
+            self._machine.breakpoints.owners.remove(self._target)
             self._say("gdb has let go")
             self._target.let_go()
             self.killed = self.killed or self._target.killed

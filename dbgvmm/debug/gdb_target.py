@@ -74,6 +74,7 @@ class GdbTarget:
     steps_ranges = True
     steps_take_interrupts: bool = True
     physical_addresses: bool = False
+    owner_name = "gdb"
 
     def __init__(self, machine: Machine, monitor_command: MonitorCommand | None = None) -> None:
         self._machine = machine
@@ -288,7 +289,15 @@ class GdbTarget:
         if address in addresses:
             self._machine.breakpoints.remove(address, addresses.pop(address))
 
+    def breakpoint_addresses(self) -> Collection[int]:
+        """Linear addresses of the debugger's breakpoints."""
+        return {*self._software, *self._hardware}
+
     # -- watchpoints
+
+    def owned_watchpoints(self) -> Collection[Watch]:
+        """The debugger's."""
+        return self._watches
 
     def insert_watchpoint(self, address: int, length: int, access: Access) -> None:
         """Of any length and number."""

@@ -7,13 +7,12 @@ right in front of it is seen too, since nothing of it is translated yet: the cac
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
 from dbgvmm.bt.cache import CacheFull, TranslationCache
 from dbgvmm.cpu.state import VCpu
-from dbgvmm.debug.breakpoints import Breakpoints
+from dbgvmm.debug.breakpoints import Breakpoints, Condition
 from dbgvmm.hardware.layout import PAGE_SIZE
 from dbgvmm.mmu.mmu import ShadowMmu
 
@@ -22,33 +21,38 @@ _SHIFT: Final = 12
 
 
 class _Leads:
-    """The condition of a linear breakpoint: RIP is translated to `gpa`."""
+    """The condition of a linear breakpoint: RIP is translated to `gpa`, and one of its users wants a stop."""
 
     def __init__(self, cpu: VCpu, mmu: ShadowMmu, gpa: int) -> None:
         self._cpu, self._mmu, self._gpa = cpu, mmu, gpa
+        self.users: list[Condition | None] = []
 
     def __call__(self) -> bool:
-        return self._mmu.walk_report(self._cpu.rip).gpa == self._gpa
+        if self._mmu.walk_report(self._cpu.rip).gpa != self._gpa:
+            return False
+        stops = [condition is None or condition() for condition in self.users]
+        return any(stops)
 
 
 class PhysicalBreakpoints:
-    """The physical breakpoints of a machine. Users are counted."""
+    """The physical breakpoints of a machine. Users are counted; each may have a condition."""
 
     def __init__(self, cpu: VCpu, mmu: ShadowMmu, cache: TranslationCache, breakpoints: Breakpoints) -> None:
         self._cpu = cpu
         self._mmu = mmu
         self._cache = cache
         self._breakpoints = breakpoints
-        self._users: Counter[int] = Counter()
         self._conditions: dict[int, _Leads] = {}
         self._places: dict[int, set[int]] = {}
 
-    def add(self, gpa: int) -> None:
+    def add(self, gpa: int, condition: Condition | None = None) -> None:
         """Stop in front of the instruction at guest-physical `gpa`."""
-        self._users[gpa] += 1
-        if self._users[gpa] > 1:
+        leads = self._conditions.get(gpa)
+        if leads is not None:
+            leads.users.append(condition)
             return
-        self._conditions[gpa] = _Leads(self._cpu, self._mmu, gpa)
+        leads = self._conditions[gpa] = _Leads(self._cpu, self._mmu, gpa)
+        leads.users.append(condition)
         self._places[gpa] = set()
         self._mmu.on_fetch = self._fetched
         self._place(gpa, gpa)  # before paging is on, and where the guest maps it 1:1
@@ -57,26 +61,25 @@ class PhysicalBreakpoints:
                 if frame == gpa >> _SHIFT:
                     self._place(gpa, va | gpa & _OFFSET)
 
-    def remove(self, gpa: int) -> bool:
-        """Take one away; False if there is none."""
-        if not self._users[gpa]:
-            del self._users[gpa]
+    def remove(self, gpa: int, condition: Condition | None = None) -> bool:
+        """Take one with this condition away; False if there is none."""
+        leads = self._conditions.get(gpa)
+        if leads is None or condition not in leads.users:
             return False
-        self._users[gpa] -= 1
-        if not self._users[gpa]:
-            del self._users[gpa]
-            condition = self._conditions.pop(gpa)
+        leads.users.remove(condition)
+        if not leads.users:
+            del self._conditions[gpa]
             for va in sorted(self._places.pop(gpa)):
-                self._breakpoints.remove(va, condition)
-        if not self._users:
+                self._breakpoints.remove(va, leads)
+        if not self._conditions:
             self._mmu.on_fetch = None
         return True
 
     def clear(self) -> None:
         """Remove all."""
-        for gpa in list(self._users):
-            while self.remove(gpa):
-                pass
+        for gpa, leads in list(self._conditions.items()):
+            for condition in list(leads.users):
+                self.remove(gpa, condition)
 
     def made(self, va: int) -> bool:
         """Whether the linear breakpoint at `va` is (also) one of ours."""
@@ -85,13 +88,13 @@ class PhysicalBreakpoints:
     def at(self, rip: int) -> int | None:
         """The physical breakpoint that the instruction at `rip` is under, if any."""
         gpa = self._mmu.walk_report(rip).gpa
-        return gpa if gpa in self._users else None
+        return gpa if gpa in self._conditions else None
 
     def __iter__(self) -> Iterator[int]:
-        return iter(sorted(self._users))
+        return iter(sorted(self._conditions))
 
     def __len__(self) -> int:
-        return len(self._users)
+        return len(self._conditions)
 
     def _place(self, gpa: int, va: int) -> bool:
         """Whether the linear address is a new one."""
@@ -104,7 +107,7 @@ class PhysicalBreakpoints:
     def _fetched(self, rip: int, frame: int) -> None:
         """Code at `rip`, which is on `frame`, is about to be translated. Raises CacheFull to have it looked at again."""
         here = False
-        for gpa in self._users:
+        for gpa in self._conditions:
             if gpa >> _SHIFT == frame and self._place(gpa, rip & ~_OFFSET | gpa & _OFFSET):
                 here = here or rip & _OFFSET == gpa & _OFFSET
         if here:

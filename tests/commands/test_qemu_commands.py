@@ -77,6 +77,8 @@ def test_a_monitor_shows_all_but_the_last_piece_at_once(hello: Session, table: C
     ("line", "shown"), [("print/x 255", "0xff"), ("print /d -1", "-1"), ("print/u -1", str(2**64 - 1)), ("print/t 5", "101")]
 )
 def test_print_takes_a_format(hello: Session, table: CommandTable, line: str, shown: str) -> None:
+    assert str(table.execute(hello, line)) == f"$1 = {shown}"
+    hello.as_qemu = True
     assert table.execute(hello, line) == shown
 
 

@@ -40,7 +40,7 @@ def test_set_register_sets_what_the_cpu_would_take(in_kmain: Session, table: Com
     assert read_register(in_kmain.machine, "xmm3") == 0x55
     with pytest.raises(CommandError, match="cr0 cannot be 0x0"):
         table.execute(in_kmain, "set cr0 0")
-    with pytest.raises(CommandError, match="no register 'foo'"):
+    with pytest.raises(CommandError, match="'foo' is no number, register"):
         table.execute(in_kmain, "set foo 0")
 
 

@@ -38,7 +38,7 @@ def test_results_and_errors_are_shown_and_the_end_of_input_leaves(
     assert run(hello, table, "print 0x10", "frob", "# a comment", "print 2") is True
     shown = capsys.readouterr()
     assert "0x10" in shown.out
-    assert "value = 0x2" in shown.out
+    assert "$2 = 0x2 (2)" in shown.out
     assert shown.err == "error: there is no command 'frob': `help` lists them\n"
 
 
