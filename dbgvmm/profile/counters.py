@@ -10,17 +10,16 @@ translations away. The guest cannot notice: its registers, memory and instructio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dbgvmm.bt.counter_area import CounterArea
 from dbgvmm.bt.counting import UnitCounting
+from dbgvmm.bt.mechanisms import Mechanism
 from dbgvmm.profile.counts import ExecutionCounts
 
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
-
-_SECONDS: Final = "seconds_"
 
 
 class CountersError(Exception):
@@ -31,8 +30,7 @@ class CountersError(Exception):
 class HostTime:
     """Host seconds while counters ran: all of the time in which the guest could run, and the monitor's part of it.
 
-    monitor: what the exit ledger times, by its names ("translating", "callouts" ...). The rest went into translated code
-    (the engine's own work included) and into exits that are too short to be timed one by one.
+    monitor: by mechanism. The rest went into translated code, the engine's own work included.
     """
 
     total: float
@@ -121,10 +119,7 @@ class Counters:
 
     def _clocks(self) -> HostTime:
         ledger = self._machine.dispatcher.ledger
-        spent = {
-            field.name.removeprefix(_SECONDS): float(getattr(ledger, field.name))
-            for field in fields(ledger) if field.name.startswith(_SECONDS)
-        }  # fmt: skip
+        spent = {mechanism.title: ledger.seconds_of(mechanism) for mechanism in Mechanism}
         return HostTime(self._machine.seconds_total, spent)
 
 
