@@ -16,7 +16,7 @@ from dbgvmm.commands import Session, command_table
 from dbgvmm.commands.monitor import Monitor
 from dbgvmm.debug.gdb_server import GdbServer
 from dbgvmm.debug.stops import Stop
-from dbgvmm.debug.symbols import SymbolError, SymbolTable, load_symbols
+from dbgvmm.debug.symbols import SymbolError, SymbolFile, SymbolTable, compare_with_guest, load_symbols
 from dbgvmm.devices.serial_backend import ConsoleKeys, SerialBackend, SerialError, SocketSerial, open_serial
 from dbgvmm.devices.serial_backend.stdio import StdioSerial
 from dbgvmm.exit_status import ExitStatus, status_of
@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     check_writable(options.stats)
     script = read_script(options.command)
     machine = boot(options)
-    machine.symbols.add(find_symbols(options.symbols, options.kernel, machine))
+    machine.symbols.add(symbols := find_symbols(options.symbols, options.kernel, machine))
+    warn_of_other_build(symbols, machine)
     keys = LateKeys()
     with ExitStack() as resources:
         serial = open_serial_line(options, keys)
@@ -156,6 +157,14 @@ def find_symbols(given: Path | None, kernel: Path, machine: Machine) -> SymbolTa
                 # Nobody has asked for these: without them there are just no names.
                 continue
     return SymbolTable()
+
+
+def warn_of_other_build(symbols: SymbolTable, machine: Machine) -> None:
+    """Say it if the symbols are another program's. Later, when more is mapped, the command `symbols` says it."""
+    if isinstance(symbols, SymbolFile) and symbols.path != machine.kernel:
+        match = compare_with_guest(symbols, machine)
+        if match.state == "differs":
+            say(f"warning: symbols {symbols.path}: {match}")
 
 
 class LateKeys:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Final
 
 from dbgvmm.commands import (
+    backtrace,
     breakpoint_control,
     breakpoints,
     catchpoints,
@@ -31,6 +32,7 @@ from dbgvmm.commands import (
     registers,
     run_control,
     segments,
+    symbols,
     time,
     timeline,
     tracepoints,
@@ -52,6 +54,8 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     displays,
     segments,
     memory,
+    symbols,
+    backtrace,
     disassembly,
     inside,
     exits,

@@ -46,6 +46,9 @@ class SymbolLookup(Protocol):
     def find(self, name: str) -> Symbol | None:
         """The symbol of that name."""
 
+    def lookup(self, text: str) -> int | None:
+        """The address of a symbol, or of the first code of a line that is written FILE:LINE."""
+
 
 @dataclass
 class Values:
@@ -120,6 +123,13 @@ class Names:
         if symbol is None:
             raise ExpressionError(f"there is no symbol {name!r}")
         return Constant(symbol.address, U64)
+
+    def line(self, text: str) -> Node:
+        """The first code of a line, written FILE:LINE. Raises ExpressionError."""
+        address = self._symbols.lookup(text)
+        if address is None:
+            raise ExpressionError(f"no code is known of {text}: `info line FUNCTION` shows how files are called")
+        return Constant(address, U64)
 
     @staticmethod
     def register(name: str) -> Register | None:

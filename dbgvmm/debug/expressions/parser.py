@@ -191,6 +191,8 @@ class _Parser:
                 return Constant(token.value, I64 if signed else U64, literal=True)
             case "dollar":
                 return self._names.dollar(token.text)
+            case "line":
+                return self._names.line(token.text)
             case "quoted":
                 return self._names.symbol(token.text)
             case "name":

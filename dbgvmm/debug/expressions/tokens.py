@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 _TOKEN: Final = re.compile(
     r"""\s*(?:
-    (?P<number>0[xX][0-9a-fA-F]+(?:_[0-9a-fA-F]+)*(?![\w.])|0[bB][01]+(?:_[01]+)*(?![\w.])|[0-9]+(?:_[0-9]+)*(?![\w.]))
+    (?P<line>[\w./-]*\.[A-Za-z]\w*:[0-9]+)
+    |(?P<number>0[xX][0-9a-fA-F]+(?:_[0-9a-fA-F]+)*(?![\w.])|0[bB][01]+(?:_[01]+)*(?![\w.])|[0-9]+(?:_[0-9]+)*(?![\w.]))
     |(?P<char>'(?:[^'\\]|\\(?:x[0-9a-fA-F]{2}|.))')
     |'(?P<quoted>[^']+)'
     |\$(?P<dollar>[\w.]*\$?[0-9]*)
@@ -19,7 +20,7 @@ _TOKEN: Final = re.compile(
 )
 _LONGEST_NUMBER: Final = 100
 
-Kind = Literal["number", "dollar", "name", "quoted", "sign", "end"]
+Kind = Literal["number", "dollar", "name", "quoted", "line", "sign", "end"]
 
 
 class ExpressionError(Exception):
@@ -28,7 +29,7 @@ class ExpressionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token. value: a number's. A `dollar` is without its `$`."""
+    """One token. value: a number's. A `dollar` is without its `$`; a `line` is FILE:LINE."""
 
     kind: Kind
     text: str
@@ -61,7 +62,7 @@ def _token(match: re.Match[str]) -> Token:
         return Token("number", number, int(number, base))
     if (char := match["char"]) is not None:
         return Token("number", char, _character(char[1:-1]))
-    for kind in ("quoted", "dollar", "name"):
+    for kind in ("line", "quoted", "dollar", "name"):
         if (text := match[kind]) is not None:
             return Token(kind, text)
     return Token("sign", match["sign"])

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
+from dbgvmm.debug.symbols.line_unit import SourceLine
+from dbgvmm.debug.symbols.lines import LineTable
 from dbgvmm.debug.symbols.spaces import AddressSpace
 from dbgvmm.debug.symbols.table import Symbol
+
+_LONGEST_NUMBER: Final = 18
+"""Digits of a line number."""
 
 
 class SymbolSource(Protocol):
@@ -33,6 +38,15 @@ class SymbolSource(Protocol):
 
     def starting_with(self, prefix: str) -> list[str]:
         """The names that begin with `prefix`, in order."""
+
+
+@runtime_checkable
+class HasLines(Protocol):
+    """A source that may know lines of source code."""
+
+    @property
+    def lines(self) -> LineTable | None:
+        """None without any. Damaged ones are None too: the source itself says so."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,35 @@ class Symbols:
             return ""
         symbol, offset = found
         return f"{symbol.name}+{offset:#x}" if offset else symbol.name
+
+    def source_line(self, address: int, cr3: int | None = None) -> SourceLine | None:
+        """The line of source that the code at a linear address comes from."""
+        for source in self.covering(address, cr3):
+            lines = source.lines if isinstance(source, HasLines) else None
+            found = lines.at(address) if lines is not None else None
+            if found is not None:
+                return found
+        return None
+
+    def places(self, file: str, line: int) -> tuple[SourceLine, ...]:
+        """The code of a line, from the latest source that has any; see LineTable.places."""
+        for known in reversed(self.known):
+            lines = known.source.lines if isinstance(known.source, HasLines) else None
+            found = lines.places(file, line) if lines is not None else ()
+            if found:
+                return found
+        return ()
+
+    def lookup(self, text: str) -> int | None:
+        """The address that a name stands for: a symbol's, or the first of a line's, written FILE:LINE."""
+        symbol = self.find(text)
+        if symbol is not None:
+            return symbol.address
+        file, colon, line = text.rpartition(":")
+        if not colon or not file or not (line.isascii() and line.isdecimal()):
+            return None
+        places = self.places(file, int(line[:_LONGEST_NUMBER]))
+        return places[0].start if places else None
 
     def starting_with(self, prefix: str) -> list[str]:
         """The names that begin with `prefix`, in order."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
+
+_MASK64: Final = (1 << 64) - 1
 
 
 class SymbolError(Exception):
@@ -22,13 +25,20 @@ class Symbol:
 
 
 class SymbolTable:
-    """Symbols to look up both ways. An empty table knows nothing and is fine."""
+    """Symbols to look up both ways. An empty table knows nothing and is fine.
 
-    def __init__(self, symbols: Iterable[Symbol] = (), source: str = "") -> None:
+    offset: what is added to all addresses, in bytes; absolute symbols stay as they are.
+    """
+
+    def __init__(self, symbols: Iterable[Symbol] = (), source: str = "", offset: int = 0) -> None:
         self.source = source
+        self.offset = offset
         self._by_name: dict[str, Symbol] = {}
         placed: dict[int, Symbol] = {}
         for symbol in symbols:
+            if offset and symbol.kind != "absolute":
+                start = symbol.address + offset & _MASK64
+                symbol = Symbol(symbol.name, start, start + symbol.end - symbol.address, symbol.kind)
             self._by_name.setdefault(symbol.name, symbol)
             if symbol.kind != "absolute":
                 known = placed.get(symbol.address)

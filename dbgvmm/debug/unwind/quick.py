@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from dbgvmm.cpu.bits import GPR
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.symbols.known import Symbols
 from dbgvmm.debug.unwind.frame_pointer import LONGEST_FRAME, STANDARD
-from dbgvmm.debug.unwind.frames import DwarfRegister, Registers
+from dbgvmm.debug.unwind.frames import DwarfRegister, Registers, StackFrame
 from dbgvmm.debug.unwind.methods import SELECTOR_RPL, Base, Rule, UnwindEnd, UnwindMethod
 from dbgvmm.debug.unwind.stack import StackMemory, Unreadable
 from dbgvmm.mmu.linear import GuestMemory
@@ -26,11 +26,11 @@ _COMPLEX: Final[_Known] = int(Base.COMPLEX), 0, None, False
 
 
 class _Slow(Protocol):
-    """What finds callers properly."""
+    """What finds frames properly."""
 
     methods: list[UnwindMethod]
 
-    def caller(self, registers: Registers, stack: StackMemory | None = None) -> tuple[Registers, str]: ...
+    def frames(self, limit: int = 64) -> Sequence[StackFrame]: ...
 
     def innermost(self) -> Registers: ...
 
@@ -100,8 +100,7 @@ class QuickUnwinder:
                 elif base == _OUTERMOST:
                     break
                 else:
-                    found += self._slowly(pc, sp, bp, exact, user, limit - len(found), len(found) == 1)
-                    break
+                    return tuple(frame.pc for frame in self._slow.frames(limit))
                 if at <= sp or at & 7:
                     break
                 slot = at - 8
@@ -157,21 +156,3 @@ class QuickUnwinder:
             rules.clear()
         rules[pc << 1 | exact] = known
         return known
-
-    def _slowly(
-        self, pc: int, sp: int, bp: int, exact: bool, user: bool, limit: int, innermost: bool
-    ) -> list[int]:
-        """From a place on that has no simple rule."""
-        registers = self._registers(pc, sp, bp, exact, user, innermost)
-        found: list[int] = []
-        seen = {(registers.pc, registers.sp)}
-        while len(found) < limit:
-            try:
-                registers, _ = self._slow.caller(registers, self._stack)
-            except UnwindEnd:
-                break
-            if (registers.pc, registers.sp) in seen:
-                break
-            seen.add((registers.pc, registers.sp))
-            found.append(registers.pc)
-        return found

@@ -9,6 +9,7 @@ from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.symbols.known import Symbols
 from dbgvmm.debug.symbols.table import Symbol
 from dbgvmm.debug.unwind.call_site import CallSiteMethod
+from dbgvmm.debug.unwind.cfi import CfiMethod
 from dbgvmm.debug.unwind.frame_pointer import FramePointerMethod
 from dbgvmm.debug.unwind.frames import GPR_OF_DWARF, Backtrace, Registers, StackFrame
 from dbgvmm.debug.unwind.interrupt_frame import InterruptFrameMethod
@@ -31,6 +32,7 @@ class Unwinder:
         self._symbols = symbols
         self._stack = StackMemory(memory, words)
         self.methods: list[UnwindMethod] = [
+            CfiMethod(symbols),
             CallSiteMethod(self._function),
             InterruptFrameMethod(cpu, self._function),
             FramePointerMethod(self._function),
@@ -58,7 +60,7 @@ class Unwinder:
         seen = {(registers.pc, registers.sp)}
         while len(found) < limit:
             try:
-                caller, how = self.caller(registers)
+                caller, how = self._caller(registers)
             except UnwindEnd as end:
                 return Backtrace(tuple(found), str(end), end.outermost)
             if (caller.pc, caller.sp) in seen:
@@ -78,9 +80,9 @@ class Unwinder:
         values = {number: cpu.gpr[index] for number, index in enumerate(GPR_OF_DWARF)}
         return Registers(cpu.rip, values, True, cpu.cpl == _USER_CPL)
 
-    def caller(self, registers: Registers, stack: StackMemory | None = None) -> tuple[Registers, str]:
+    def _caller(self, registers: Registers) -> tuple[Registers, str]:
         """The registers of a frame's caller, and the name of the method that found it. Raises UnwindEnd."""
-        memory = stack or self._stack
+        memory = self._stack
         reason: UnwindEnd | None = None
         for method in self.methods:
             try:
