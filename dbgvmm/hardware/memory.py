@@ -75,6 +75,11 @@ class FramePool:
         """Frames handed out and not given back."""
         return (self._next - FRAMES_OFFSET) // PAGE_SIZE - len(self._free)
 
+    def is_free(self, frame: int) -> bool:
+        """Whether the frame at a physical address is not handed out (a slow look, for checks)."""
+        offset = frame - MONITOR_PA
+        return not FRAMES_OFFSET <= offset < self._next or offset in self._free
+
     def allocate(self) -> MonitorPhysical:
         """A zeroed frame's physical address."""
         if self._free:

@@ -412,6 +412,22 @@ class ShadowMmu:
         """The guest's walk of `va` with every level's entry, without permissions or side effects."""
         return self.format.report(self._cr3, va)
 
+    def report_in(self, root: Root, va: int) -> WalkReport:
+        """The same in the address space of another root."""
+        if root.page is None:
+            return self._unpaged.report(0, va)
+        return self._four_level.report(root.page.gfn << 12, va)
+
+    @property
+    def current(self) -> Root:
+        """The root of the guest's address space."""
+        return self._root
+
+    @property
+    def reserved(self) -> int:
+        """Bits that no entry of the guest's tables may have set now."""
+        return self._four_level.reserved
+
     def stats(self) -> dict[str, int]:
         """All counters by name; those of things that come and go are followed by how many exist now."""
         writes, windows, pages = self.writes, self.windows, self.pages

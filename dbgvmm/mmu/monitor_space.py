@@ -8,6 +8,7 @@ the slots of the two lookup tables are shared by all roots and grow on demand.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dbgvmm.hardware.engine import Engine
@@ -147,6 +148,72 @@ class MonitorSpace:
             tables.frames.append(table)
             self._q[slot] = entry = table | _LINK
         return self._frames.index(entry & PTE.ADDRESS) + (tc_page & 511)
+
+    # -- for checks
+
+    def shared_frames(self) -> list[int]:
+        """The frames of all tables and lookup pages that belong to no root."""
+        frames: list[int] = [self._data_table, self._alias_table, *self._global_tables]
+        level: list[int] = [*self._lookup_pml4.values()]
+        for _ in range(4):
+            frames += level
+            bases = [self._frames.index(table) for table in level]
+            level = [entry & PTE.ADDRESS for base in bases for entry in self._q[base : base + 512].tolist() if entry]
+        return frames + level
+
+    def problems(self, pml5: MonitorPhysical, tables: MonitorTables) -> Iterator[str]:
+        """What is not as it must be in the monitor's part of a root, the TC's windows apart."""
+        pml4, pdpt, pd, *local = tables.frames
+        data, alias = self._data_table, self._alias_table
+        expected = {MONITOR_PML5_SLOT: pml4 | _LINK}
+        for first, links in self._lookup_links:
+            expected.update(enumerate(links.tolist(), first))
+        yield from self._compare("PML5", pml5, expected, range(1, 511))
+        yield from self._compare("PML4", pml4, {DATA_VA >> 39 & 511: pdpt | _LINK})
+        yield from self._compare(
+            "PDPT", pdpt, {DATA_VA >> 30 & 511: pd | _LINK, CODE_ALIAS_VA >> 30 & 511: alias | _LINK}
+        )
+        expected = {DATA_VA >> 21 & 511: data | _LINK}
+        expected.update(enumerate(self._global_links.tolist(), _TC_PDE))
+        behind = range(_TC_PDE + GLOBAL_TC_TABLES, _TC_PDE + TC_TABLES)
+        yield from self._compare("PD", pd, expected, [index for index in range(512) if index not in behind])
+        links = {self._q[tables.pd_base + index] for index in behind} - {0}
+        if links != {table | _LINK for table in local}:
+            yield "the PD's entries for local TC pages are not this root's tables"
+
+    def shared_problems(self) -> Iterator[str]:
+        """The same for the tables that all roots share: data and trace pages, aliases, code alias."""
+        data, user_data = MONITOR_PA + DATA_OFFSET | _KERNEL_DATA, MONITOR_PA + DATA_OFFSET | _USER_DATA
+        expected = {DATA_VA >> 12 & 511: data, USER_DATA_VA >> 12 & 511: user_data}
+        for va, flags in ((TRACE_VA, _KERNEL_DATA), (USER_TRACE_VA, _USER_DATA)):
+            first = MONITOR_PA + TRACE_OFFSET | flags
+            expected.update(((va >> 12 & 511) + page, first + page * PAGE_SIZE) for page in range(TRACE_PAGES))
+        aliases = range(_KERNEL_ALIASES, _USER_ALIASES + ALIAS_NUMBERS)
+        yield from self._compare("data table", self._data_table, expected, [i for i in range(512) if i not in aliases])
+        for index in aliases:
+            entry = self._q[self._frames.index(self._data_table) + index]
+            flags = _USER_DATA if index >= _USER_ALIASES else _KERNEL_DATA
+            if entry and entry & ~PTE.ADDRESS != flags:
+                yield f"data table: alias {index} has the rights {entry & ~PTE.ADDRESS:#x}"
+        count = -(-(TC_OFFSET + TC_SIZE) // _LARGE)
+        code = {index: MONITOR_PA + index * _LARGE | _CODE_ALIAS for index in range(count)}
+        yield from self._compare("code alias table", self._alias_table, code)
+
+    def _compare(self, name: str, table: int, expected: dict[int, int], indices: Iterable[int] = range(512)) -> Iterator[str]:
+        base = self._frames.index(table)
+        for index in indices:
+            entry = self._q[base + index]
+            if entry != expected.get(index, 0):
+                yield f"{name} entry {index} is {entry:016x} and must be {expected.get(index, 0):016x}"
+
+    def tc_entries(self, tables: MonitorTables | None) -> Iterator[tuple[int, int]]:
+        """(slot, entry) of all TC pages that are mapped: in one root's own tables, or (None) in those that all share."""
+        frames = self._global_tables if tables is None else tables.frames[3:]
+        for frame in frames:
+            base = self._frames.index(frame)
+            for index, entry in enumerate(self._q[base : base + 512].tolist(), base):
+                if entry:
+                    yield index, entry
 
     # -- aliases of guest frames
 

@@ -68,7 +68,7 @@ class Roots:
         self._pages = pages
         self._monitor = monitor
         self._windows = windows
-        self._limit = limit
+        self.limit = limit
         self.by_key: dict[tuple[int, int], Root] = {}
         self.created = 0
         self.evicted: deque[Eviction] = deque(maxlen=MAX_ROOTS)
@@ -80,7 +80,7 @@ class Roots:
         key = gfn, role
         root = self.by_key.pop(key, None)
         if root is None:
-            while len(self.by_key) >= self._limit:
+            while len(self.by_key) >= self.limit:
                 self.discard(next(root for root in self.by_key.values() if root is not self.current))
             root = self._build(key)
         self.by_key[key] = root

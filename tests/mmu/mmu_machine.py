@@ -55,6 +55,7 @@ class MmuMachine:
         self.engine = Engine(self.ram, mmio_read=self.devices.read, mmio_write=self.devices.write)
         self.next_table = 0x2000
         self.ac = False
+        self.forced: list[int] = []
         self.mmu = ShadowMmu(self.engine, self.cpu, **options)  # type: ignore[arg-type] # options vary by test
         self.mmu.read_ac = lambda: self.ac
 
@@ -108,6 +109,12 @@ class MmuMachine:
         slot = self.mmu.monitor.tc_slot(tables, tc_page)
         entry = MONITOR_PA + TC_OFFSET + tc_page * 4096 | PTE.P | PTE.A | (PTE.U if user else 0)
         self.engine.frames.u64[slot] = entry
+        self.forced.append(slot)
+
+    def close_forced(self) -> None:
+        """Take back what `open_forever` did: the MMU knows nothing of it."""
+        for slot in self.forced:
+            self.engine.frames.u64[slot] = 0
 
     def load(self, rip: int, cpl: int) -> None:
         """Put the context into 64-bit mode at `rip` with the MMU's root."""

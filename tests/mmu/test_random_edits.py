@@ -10,6 +10,7 @@ from mmu_machine import CR3, MmuMachine, Registers
 from dbgvmm.cpu.bits import CR0
 from dbgvmm.hardware.paging import PTE
 from dbgvmm.mmu.access import FETCH, HIDDEN, TRACE, TRUE, USER, WRITE
+from dbgvmm.mmu.consistency import check_shadow
 
 TABLES = [CR3 + n * 0x1000 for n in range(9)]
 """Any of these may be used as a table of any level: shared, aliased and recursive tables included."""
@@ -116,6 +117,9 @@ def test_the_shadow_never_says_more_than_the_guest(validate: str, wp: bool, seed
             mmu.close_page(gpa)
         for va in rng.sample(seen, 4):
             check_address(machine, va, mmu.traces.kinds)
+        if not rng.randrange(50):
+            assert check_shadow(mmu).errors == ()
+    assert check_shadow(mmu).errors == ()
     for va in [random_address(rng) for _ in range(300)] + seen:
         check_address(machine, va, mmu.traces.kinds)
     check_tracing(machine)

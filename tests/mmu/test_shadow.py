@@ -7,7 +7,6 @@ from dbgvmm.cpu.bits import CR0, CR4, EFER, PageFaultError
 from dbgvmm.hardware.layout import DATA_VA, MONITOR_PA, TC_VA, USER_DATA_VA
 from dbgvmm.hardware.paging import PTE
 from dbgvmm.mmu.access import HIDDEN, TRACE, TRUE
-from dbgvmm.mmu.roots import Roots
 
 VA = 0x40_0000_1000
 KERNEL_VA = 0xFFFF_8880_0000_1000
@@ -150,7 +149,7 @@ def test_a_root_survives_cr3_writes(machine: MmuMachine) -> None:
 
 def test_the_least_recently_used_root_is_given_back(machine: MmuMachine) -> None:
     mmu = machine.mmu
-    mmu.roots = Roots(machine.engine.frames, mmu.pages, mmu.monitor, mmu.windows, limit=3)
+    mmu.roots.limit = 3
     for n in range(4):
         mmu.load_cr3(0x10_0000 + n * 0x1000)
         machine.map(VA, 0x5000 | RW, cr3=0x10_0000 + n * 0x1000)
