@@ -17,6 +17,7 @@ from dbgvmm.commands.monitor import Monitor
 from dbgvmm.debug.gdb_server import GdbServer
 from dbgvmm.debug.stops import Stop
 from dbgvmm.debug.symbols import SymbolError, SymbolFile, SymbolTable, compare_with_guest, load_symbols
+from dbgvmm.debug.symbols.kernel import symbols_of_kernel
 from dbgvmm.devices.serial_backend import ConsoleKeys, SerialBackend, SerialError, SocketSerial, open_serial
 from dbgvmm.devices.serial_backend.stdio import StdioSerial
 from dbgvmm.exit_status import ExitStatus, status_of
@@ -137,26 +138,14 @@ def boot(options: argparse.Namespace) -> Machine:
 
 
 def find_symbols(given: Path | None, kernel: Path, machine: Machine) -> SymbolTable:
-    """The symbols of the file given, else of a KERNEL.elf64 beside a KERNEL.elf, else of the kernel's own.
-
-    A KERNEL.elf64 is how 64-bit kernels are kept for Multiboot loaders, which want ELF32: its addresses are not cut to 32
-    bits. Raises Refused for the file given.
-    """
-    if given is not None:
-        try:
-            return load_symbols(given)
-        except SymbolError as error:
-            raise Refused(str(error), ExitStatus.UNUSABLE_FILE) from error
-    own = machine.boot_state.symbols_file if machine.boot_state is not None else None
-    twin = kernel.with_suffix(".elf64")
-    for path in (twin if kernel.suffix == ".elf" and twin.is_file() else None, own):
-        if path is not None:
-            try:
-                return load_symbols(path)
-            except SymbolError:
-                # Nobody has asked for these: without them there are just no names.
-                continue
-    return SymbolTable()
+    """The symbols of the file given, else the kernel's own. Raises Refused for the file given."""
+    if given is None:
+        own = machine.boot_state.symbols_file if machine.boot_state is not None else None
+        return symbols_of_kernel(kernel, own)
+    try:
+        return load_symbols(given)
+    except SymbolError as error:
+        raise Refused(str(error), ExitStatus.UNUSABLE_FILE) from error
 
 
 def warn_of_other_build(symbols: SymbolTable, machine: Machine) -> None:

@@ -19,7 +19,7 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from dbgvmm.boot.detect import load_kernel
 from dbgvmm.boot.first_state import set_first_state
@@ -37,10 +37,16 @@ from dbgvmm.cpu.msr import MsrTable
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.catchpoints import Catchpoints
+from dbgvmm.debug.hooks import Hooks
 from dbgvmm.debug.numbered import NumberedPoints
 from dbgvmm.debug.physical_breakpoints import PhysicalBreakpoints
+from dbgvmm.debug.register_file import Registers
+from dbgvmm.debug.scriptable import Scriptable
+from dbgvmm.debug.serial_line import SerialLine
 from dbgvmm.debug.stops import Stop, StopKind
-from dbgvmm.debug.symbols import Symbols
+from dbgvmm.debug.symbols import Symbols, load_symbols
+from dbgvmm.debug.symbols.kernel import symbols_of_kernel
+from dbgvmm.debug.system_calls import SystemCalls
 from dbgvmm.debug.tracepoints import MachineTracing
 from dbgvmm.debug.watchpoints import Watchpoints
 from dbgvmm.devices.board import Board
@@ -62,6 +68,7 @@ if TYPE_CHECKING:
 
 SERIAL_LOG: Final = 1 << 20
 PHYSICAL_BITS: Final = 37
+_FOR_HOOKS: Final = Stop(StopKind.SCRIPT, "stopped for a handler")
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,11 @@ def _discard(data: bytes) -> None:
     """A serial line with nobody at its other end."""
 
 
-class Machine:
+class Machine(Scriptable):
     """A PC with one vCPU. Not thread-safe: one thread owns it (`request_stop` may be called from a signal handler).
 
-    `serial_out` gets what the guest sends on COM1.
+    `serial_out` gets what the guest sends on COM1. `with Machine(...) as machine:` closes it at the end. Any number of them may
+    be used in one process, in turn.
     """
 
     def __init__(self, config: MachineConfig | None = None, serial_out: Callable[[bytes], None] | None = None) -> None:
@@ -122,6 +130,7 @@ class Machine:
         self.mmu.mmio_read = self._mmio_read
         self.mmu.mmio_write = self._mmio_write
         self.memory = GuestMemory(self.mmu)
+        """The guest's memory: `memory[address]`, `memory[start:end]`, `memory.u64[address]`, `memory.physical[...]`."""
         self.data = TcData(self.engine.frames)
         self.cache = TranslationCache(self.engine, self.mmu, self.data, pages=config.tc_pages)
         self.sync = StateSync(self.engine, self.cpu)
@@ -143,6 +152,12 @@ class Machine:
         self.watchpoints = Watchpoints(self.dispatcher.watching)
         self.physical_breakpoints = PhysicalBreakpoints(self.cpu, self.mmu, self.cache, self.breakpoints)
         self.catchpoints = Catchpoints(self.cpu, self.dispatcher, self.callouts, self._on_caught)
+        self.system_calls = SystemCalls(self.cpu, self.dispatcher, self.callouts, self.breakpoints)
+        self.registers = Registers(self)
+        """The guest's registers: `registers.rax`, `registers["rax"]`."""
+        self.serial = SerialLine(self)
+        """COM1 for scripts: `serial.text`, `serial.send("...")`, `serial.wait_for("login:")`."""
+        self.hooks = Hooks(self)
         self.tracing = MachineTracing(self)
         self.boot_state: BootState | None = None
         self.last_stop: Stop | None = None
@@ -195,6 +210,13 @@ class Machine:
         state = load_kernel(request.kernel, self.ram, request.cmdline, request.initrd)
         self._request = request
         self.start(state)
+
+    def load_symbols(self, path: str | Path | None = None) -> None:
+        """Know the symbols of an ELF file or a System.map, by default the booted kernel's own. Raises SymbolError."""
+        if path is not None:
+            self.symbols.add(load_symbols(Path(path)))
+        elif self.kernel is not None and self.boot_state is not None:
+            self.symbols.add(symbols_of_kernel(self.kernel, self.boot_state.symbols_file))
 
     @property
     def kernel(self) -> Path | None:
@@ -272,8 +294,25 @@ class Machine:
     def run(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
         """Run until something stops the machine. Afterwards cpu, memory and count are exact.
 
-        steps: stop after so many instructions (kind STEP). max_count: stop at this instruction count (kind LIMIT).
+        steps: stop after so many instructions (kind STEP). max_count: stop at this instruction count (kind LIMIT). Hooks are
+        called on the way; what they raise is raised here. Raises RuntimeError if it runs already.
         """
+        if self._running or self.hooks.calling:
+            raise RuntimeError("the machine is in a run already: a handler returns True to stop it, and cannot run it itself")
+        goal = None if steps is None else self.count + steps
+        stop = self._run(steps, max_count)
+        while self.hooks.noted:
+            asked = self.hooks.call()
+            if stop is not _FOR_HOOKS:
+                return stop
+            if asked is not None:
+                self.last_stop = asked
+                return asked
+            stop = self._run(None if goal is None else goal - self.count, max_count, resumed=True)
+        return stop
+
+    def _run(self, steps: int | None, max_count: int | None, *, resumed: bool = False) -> Stop:
+        """One run, up to a stop or to what hooks wait for. resumed: it goes on where that was."""
         early, self._early_stop = self._early_stop, None
         if early is not None:
             self.last_stop = early
@@ -283,7 +322,8 @@ class Machine:
         self._pending_stop = None
         # What stands here was stopped at, or was not there: but who is told of arrivals has to be told of this one, once.
         self._left = self.count, self.cpu.rip
-        self.dispatcher.ignore_breakpoint = self._arrival == self._left or not self.breakpoints.observed(self.cpu.rip)
+        passed = not resumed and not self.breakpoints.observed(self.cpu.rip)
+        self.dispatcher.ignore_breakpoint = self._arrival == self._left or passed
         self.schedule.begin(steps, max_count)
         collecting = gc.isenabled()
         gc.disable()  # units refer to each other in circles that only a flush unties: a collector finds nothing here
@@ -313,7 +353,7 @@ class Machine:
         recorded = self.tracing.take_records()
         if recorded == (self.count, self.cpu.rip):
             self._arrival = recorded  # in front of an instruction that faulted: its arrival has been seen
-        stop = self._pending_stop or Stop(StopKind.INTERRUPT, "interrupted")
+        stop = self._pending_stop or (_FOR_HOOKS if self.hooks.noted else Stop(StopKind.INTERRUPT, "interrupted"))
         self.last_stop = stop
         return stop
 
@@ -360,7 +400,10 @@ class Machine:
         else:
             self.dispatcher.ignore_breakpoint = True
 
-    def _on_watchpoint(self, hit: WatchHit) -> None:
+    def _on_watchpoint(self, hits: tuple[WatchHit, ...]) -> None:
+        hit = self.watchpoints.tell(hits)
+        if hit is None:
+            return
         what = "written" if hit.write else "read"
         self._stop(Stop(StopKind.WATCHPOINT, f"{hit.address:#x} was {what}", address=hit.address, watch=hit.watch))
 
@@ -387,6 +430,7 @@ class Machine:
     # -- devices
 
     def _on_serial(self, data: bytes) -> None:
+        self.serial.printed(data, SERIAL_LOG)
         log = self.serial_log
         log += data
         if len(log) > 2 * SERIAL_LOG:
@@ -415,6 +459,20 @@ class Machine:
     def _mmio_write(self, gpa: int, size: int, value: int) -> None:
         self.mmio_accesses += 1
         self.dispatcher.ledger.timed_beside(MMIO, self.board.mmio.write, gpa, value, size)
+
+    # -- the end
+
+    def close(self) -> None:
+        """Give the memory back to the host. The machine cannot be run after that, nor its memory be read."""
+        if self._running or self.hooks.calling:
+            raise RuntimeError("the machine is in a run: close it afterwards")
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # -- figures
 

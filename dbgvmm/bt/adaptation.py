@@ -52,7 +52,7 @@ class Adaptation:
         operands = self._operands
         address = site.address(operands)
         user = operands.cpu.cpl == 3
-        gpa = self._memory.physical(address, WRITE | USER if user else WRITE)
+        gpa = self._memory.physical_address(address, WRITE | USER if user else WRITE)
         traced = gpa >> 12 in self._mmu.traces.kinds
         writers = self._mmu.writers
         if traced:

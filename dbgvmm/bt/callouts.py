@@ -62,6 +62,8 @@ class Callouts:
         families = (self, SegmentCallouts(cpu, memory, self.operands), self.port_callouts)
         self.on_msr: Callable[[int, int, bool], None] | None = None
         """Called with (number, value, whether it writes) after each RDMSR and WRMSR that did not fault."""
+        self.on_syscall: Callable[[], None] | None = None
+        """Called after each SYSCALL that did not fault, with the CPU in front of the kernel's first instruction."""
         self.by_mnemonic: dict[str, int] = {}
         names = {getattr(Mnemonic, name): name for name in dir(Mnemonic) if name.isupper()}
         self.table: dict[int, Handler] = {}
@@ -220,6 +222,8 @@ class Callouts:
 
     def do_syscall(self, i: Instruction) -> bool:
         transfer.syscall(self.cpu, i.next_ip)
+        if self.on_syscall is not None:
+            self.on_syscall()
         return True
 
     def do_sysretq(self, i: Instruction) -> bool:

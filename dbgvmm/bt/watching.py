@@ -54,11 +54,12 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class WatchHit:
-    """An access to `address` (the first watched byte of it) that `watch` was set for."""
+    """An access by the instruction at `rip` to `address` (the first watched byte of it) that `watch` was set for."""
 
     watch: Watch
     address: int
     write: bool
+    rip: int
 
 
 class Watching:
@@ -72,7 +73,10 @@ class Watching:
         self._memory = dispatcher.memory
         self.watches: tuple[Watch, ...] = ()
         self.hit: WatchHit | None = None
-        self.on_hit: Callable[[WatchHit], None] = self._nobody
+        """The first hit of the instruction that runs."""
+        self._others: list[WatchHit] = []
+        self.on_hit: Callable[[tuple[WatchHit, ...]], None] = self._nobody
+        """Called with the hits of an instruction, one for each watch."""
         self.active = False
         self._aliases = Aliases(dispatcher.cpu, dispatcher.mmu, dispatcher.data)
         self._guarded_for: tuple[Watch, ...] = ()
@@ -84,7 +88,7 @@ class Watching:
         self._seen: tuple[int, ...] = ()
 
     @staticmethod
-    def _nobody(hit: WatchHit) -> None:
+    def _nobody(hits: tuple[WatchHit, ...]) -> None:
         raise EngineError("no debugger is attached to the dispatcher")
 
     def set(self, watches: Iterable[Watch]) -> None:
@@ -160,17 +164,21 @@ class Watching:
 
     def _may_hit(self, instruction: Instruction) -> bool:
         return any(
-            self._find(access.address, access.size, write) is not None
+            self._find(access.address, access.size, write)
             for access in self._accesses.of(instruction, all_rounds=True)
             for write in (False, True)
         )
 
     def on_access(self, address: int, size: int, write: bool) -> None:
         """The guest, or the monitor for it, accesses linear memory."""
-        if self.hit is None:
-            self.hit = self._find(address, size, write)
+        found = self._find(address, size, write)
+        if found and self.hit is None:
+            self.hit, *self._others = found
+        else:
+            self._others += found
 
-    def _find(self, address: int, size: int, write: bool) -> WatchHit | None:
+    def _find(self, address: int, size: int, write: bool) -> list[WatchHit]:
+        found = []
         for watch in self.watches:
             if not (watch.writes if write else watch.reads):
                 continue
@@ -182,8 +190,8 @@ class Watching:
                 first = max(watch.start, address)
                 at = first if first < min(watch.start + watch.length, address + size) else None
             if at is not None:
-                return WatchHit(watch, at, write)
-        return None
+                found.append(WatchHit(watch, at, write, self._cpu.rip))
+        return found
 
     def _physical_hit(self, watch: Watch, address: int, size: int) -> int | None:
         for linear in (address, address + size - 1 & MASK64):
@@ -253,10 +261,11 @@ class Watching:
         return low, high
 
     def report(self) -> None:
-        """Tell of the hit, once."""
+        """Tell of the hits, once: of several accesses to what one watch is for, of the first."""
         hit, self.hit = self.hit, None
         if hit is not None:
-            self.on_hit(hit)
+            first = {other.watch: other for other in reversed((hit, *self._others))}
+            self.on_hit(tuple(reversed(first.values())))
 
 
 __all__ = ["Watch", "WatchHit", "Watching"]

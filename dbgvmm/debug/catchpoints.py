@@ -32,6 +32,24 @@ class Event(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Caught:
+    """One event. number: vector, port, MSR. value: of an access; of a CR3 load the new one, `old` the one before.
+    size: bytes of a port access. fault: of an exception."""
+
+    event: Event
+    number: int = 0
+    value: int = 0
+    write: bool = False
+    size: int = 0
+    old: int = 0
+    fault: GuestFault | None = None
+
+
+Listener = Callable[[Caught], None]
+"""Told of an event, in the middle of it: the guest stands still a little later, if somebody stops it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Catch:
     """An event; of exceptions and interrupts the vector, of ports and MSRs the number (None: any)."""
 
@@ -46,7 +64,10 @@ class Catch:
 
 
 class Catchpoints:
-    """The catchpoints of a machine. `stop` stops it with a text that says why. Users are counted."""
+    """The catchpoints of a machine. `stop` stops it with a text that says why. Users are counted.
+
+    Listeners are told and do not stop the guest by themselves; they are no catchpoints to those who list them.
+    """
 
     def __init__(self, cpu: VCpu, dispatcher: Dispatcher, callouts: Callouts, stop: Callable[[str], None]) -> None:
         self._cpu = cpu
@@ -54,6 +75,7 @@ class Catchpoints:
         self._callouts = callouts
         self._stop = stop
         self._users: Counter[Catch] = Counter()
+        self._listeners: dict[Catch, list[Listener]] = {}
         self._by_event: dict[Event, tuple[Catch, ...]] = {}
         self._seen: tuple[int, int, int] | None = None
         self._lost_at: tuple[int, int] | None = None
@@ -77,9 +99,33 @@ class Catchpoints:
         return True
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all, but no listeners."""
         self._users.clear()
         self._apply()
+
+    def listen(self, catch: Catch, listener: Listener) -> None:
+        """Tell `listener` of each event that `catch` describes. One that is told of an exception has to stop the guest."""
+        self._listeners.setdefault(catch, []).append(listener)
+        self._apply()
+
+    def ignore(self, catch: Catch, listener: Listener) -> None:
+        """Tell it no more. Raises ValueError if it is not told."""
+        self._listeners.get(catch, []).remove(listener)
+        if not self._listeners[catch]:
+            del self._listeners[catch]
+        self._apply()
+
+    def _tell(self, caught: Caught) -> tuple[bool, bool]:
+        """Tell the listeners; whether there were any, and whether a user wants a stop."""
+        told = wanted = False
+        for catch in self._by_event[caught.event]:
+            if not catch.fits(caught.number, caught.write):
+                continue
+            wanted = wanted or catch in self._users
+            for listener in tuple(self._listeners.get(catch, ())):
+                told = True
+                listener(caught)
+        return told, wanted
 
     def __iter__(self) -> Iterator[Catch]:
         return iter(sorted(self._users, key=lambda catch: (catch.event.value, catch.number or -1)))
@@ -89,7 +135,8 @@ class Catchpoints:
 
     def _apply(self) -> None:
         """Hook what is wanted, and nothing else: an event that nobody catches costs nothing."""
-        self._by_event = {event: tuple(catch for catch in self._users if catch.event is event) for event in Event}
+        catches = dict.fromkeys((*self._users, *self._listeners))
+        self._by_event = {event: tuple(catch for catch in catches if catch.event is event) for event in Event}
         wanted = {event for event, catches in self._by_event.items() if catches}
         self._dispatcher.on_fault = self._fault if Event.EXCEPTION in wanted else None
         self._dispatcher.on_interrupt = self._interrupt if Event.INTERRUPT in wanted else None
@@ -102,19 +149,23 @@ class Catchpoints:
 
     def _fault(self, fault: GuestFault) -> bool:
         """Whether to stop instead of delivering it."""
-        catches = self._by_event[Event.EXCEPTION]
         here = self._dispatcher.count, self._cpu.rip, fault.vector
-        if here == self._seen or not any(catch.number in (None, fault.vector) for catch in catches):
+        if here == self._seen:
             self._seen = None
             return False
+        told, wanted = self._tell(Caught(Event.EXCEPTION, fault.vector, fault=fault))
+        if wanted:
+            self._stop_at_fault(fault)
+        if fault.vector == Vector.DB:
+            return False  # a trap: its instruction would not raise it again
+        self._seen = here if told or wanted else None
+        return told or wanted
+
+    def _stop_at_fault(self, fault: GuestFault) -> None:
         error = "" if fault.error_code is None else f"({fault.error_code:x}h)"
         address = "" if fault.cr2 is None else f", address {fault.cr2:#x}"
         reason = f": {fault.reason}" if fault.reason else ""
         self._stop(f"caught {Vector.name_of(fault.vector)}{error} at {self._cpu.rip:#x}{address}{reason}")
-        if fault.vector == Vector.DB:
-            return False  # a trap: its instruction would not raise it again
-        self._seen = here
-        return True
 
     def triple_fault(self, fault: TripleFault) -> bool:
         """The machine asks whether to stop in front of the instruction at RIP, which ends it. Once: going on does."""
@@ -126,25 +177,25 @@ class Catchpoints:
         return True
 
     def _interrupt(self, vector: int) -> None:
-        if any(catch.number in (None, vector) for catch in self._by_event[Event.INTERRUPT]):
+        if self._tell(Caught(Event.INTERRUPT, vector))[1]:
             self._stop(f"caught interrupt {vector:02x}h")
 
     def _msr(self, number: int, value: int, write: bool) -> None:
-        if any(catch.fits(number, write) for catch in self._by_event[Event.MSR]):
+        if self._tell(Caught(Event.MSR, number, value, write))[1]:
             self._stop(f"caught MSR {number:#x} {'written' if write else 'read'}, value {value:#x}")
 
     def _port(self, port: int, size: int, value: int, write: bool) -> None:
-        if any(catch.fits(port, write) for catch in self._by_event[Event.PORT]):
+        if self._tell(Caught(Event.PORT, port, value, write, size))[1]:
             what = "written" if write else "read"
             self._stop(f"caught port {port:#x} {what}, {size} byte{'s'[: size > 1]}, value {value:#x}")
 
     def cr3_written(self, old: int, new: int) -> None:
         """The machine tells of each write of CR3."""
-        if self._by_event.get(Event.CR3):
+        if self._by_event.get(Event.CR3) and self._tell(Caught(Event.CR3, value=new, old=old))[1]:
             self._stop(f"caught CR3 {old:#x} -> {new:#x}")
 
     def _mode_may_change(self, cpu: VCpu) -> None:
         self._segments_changed(cpu)
         mode, self._mode = self._mode, cpu.mode
-        if mode is not self._mode:
+        if mode is not self._mode and self._tell(Caught(Event.MODE))[1]:
             self._stop(f"caught the change of mode from {mode.value} to {self._mode.value}")

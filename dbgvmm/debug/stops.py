@@ -25,6 +25,8 @@ class StopKind(enum.Enum):
     TRIPLE_FAULT = "triple-fault"
     UNSUPPORTED = "unsupported"
     QUIT = "quit"
+    SCRIPT = "script"
+    SCRIPT_ERROR = "script-error"
 
     @property
     def final(self) -> bool:

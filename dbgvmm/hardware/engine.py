@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import unicorn.unicorn_py3.unicorn as binding
 from unicorn import (
@@ -55,6 +55,13 @@ MmioWrite = Callable[[int, int, int], None]
 
 class EngineError(RuntimeError):
     """The engine ended a run in a way that no guest can cause: a bug of the monitor, with what is known about it."""
+
+
+class _Closed:
+    """In the place of Unicorn once the engine is closed: its functions would use memory that is gone."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise EngineError("this machine is closed: make another one")
 
 
 class RegisterBatch:
@@ -273,6 +280,16 @@ class Engine:
         """Make `run` return as soon as the current exit is handled. Safe from a signal handler."""
         self.stopping = True
         self._lib.uc_emu_stop(self._handle)
+
+    def close(self) -> None:
+        """Give everything back to the host. Whatever needs the engine afterwards raises EngineError."""
+        if isinstance(self._lib, _Closed):
+            return
+        self._lib = _Closed()
+        # The binding has no call for it: this is what it would call when the last reference is gone, which it notes.
+        getattr(self._uc, "_Uc__finalizer", lambda: None)()
+        self.ram.block.clear()
+        self.frames.block.clear()
 
     # -- the state that is not in the context
 

@@ -14,15 +14,12 @@ from dbgvmm.hardware.layout import MASK64, PAGE_OFFSET_MASK, PAGE_SIZE
 from dbgvmm.hardware.paging import PTE
 from dbgvmm.mmu.access import IMPLICIT, READ, USER, WRITE
 from dbgvmm.mmu.mmu import ShadowMmu
+from dbgvmm.mmu.slices import NotMapped, PhysicalSlices, SlicedMemory
 from dbgvmm.mmu.walk import Unpaged, WalkReport
 
 
-class NotMapped(LookupError):
-    """A debugger's access to an address that the guest does not map to RAM. The message says why."""
-
-
-class GuestMemory:
-    """Implements `dbgvmm.cpu.memory.LinearMemory`.
+class GuestMemory(SlicedMemory):
+    """Implements `dbgvmm.cpu.memory.LinearMemory`. Slices and words are the debugger's accesses, as `peek` and `poke` are.
 
     va: a linear address; user: whether the access has user privilege. A supervisor access while the CPL is 3 is an
     implicit one (SDM vol. 3A, 4.6.1). Raises GuestFault: #PF with the exact error code and CR2, or #GP(0) for a
@@ -32,6 +29,9 @@ class GuestMemory:
     """
 
     def __init__(self, mmu: ShadowMmu) -> None:
+        super().__init__()
+        self.physical = PhysicalSlices(mmu.ram, mmu.guest_write)
+        """RAM by guest-physical address."""
         self._mmu = mmu
         self._tlb = mmu.tlb
         self._cpu = mmu.cpu
@@ -51,7 +51,7 @@ class GuestMemory:
 
     # -- translation
 
-    def physical(self, va: int, access: int) -> int:
+    def physical_address(self, va: int, access: int) -> int:
         """The guest-physical address of `va` for READ or WRITE, possibly with USER; A and D bits are set."""
         if self._generation != self._tlb.generation:
             self._generation = self._tlb.generation
@@ -80,7 +80,7 @@ class GuestMemory:
         pieces = []
         while n > 0:
             size = min(n, PAGE_SIZE - (va & PAGE_OFFSET_MASK))
-            pieces.append((self.physical(va, access), size))
+            pieces.append((self.physical_address(va, access), size))
             va = va + size & MASK64
             n -= size
         return pieces
@@ -101,7 +101,7 @@ class GuestMemory:
 
     def _read_int(self, va: int, size: int, user: bool) -> int:
         if va & PAGE_OFFSET_MASK <= PAGE_SIZE - size and self.on_access is None:
-            gpa = self.physical(va, USER if user else READ)
+            gpa = self.physical_address(va, USER if user else READ)
             if gpa < self._size:
                 return int.from_bytes(self._bytes[gpa : gpa + size], "little")
             return self._mmu.mmio_read(gpa, size)
@@ -122,7 +122,7 @@ class GuestMemory:
     def read_u64(self, va: int, user: bool) -> int:
         """Eight bytes, little-endian."""
         if not va & 7 and self.on_access is None:
-            gpa = self.physical(va, USER if user else READ)
+            gpa = self.physical_address(va, USER if user else READ)
             if gpa < self._size:
                 return self._q[gpa >> 3]
         return self._read_int(va, 8, user)
@@ -145,7 +145,7 @@ class GuestMemory:
     def write_int(self, va: int, value: int, size: int, user: bool) -> None:
         """Store `size` (1, 2, 4, 8) bytes of a value that has no more."""
         if va & PAGE_OFFSET_MASK <= PAGE_SIZE - size and self.on_access is None:
-            gpa = self.physical(va, WRITE | USER if user else WRITE)
+            gpa = self.physical_address(va, WRITE | USER if user else WRITE)
             if gpa < self._size:
                 self._mmu.guest_write_int(gpa, value, size)
             else:
@@ -244,3 +244,6 @@ class GuestMemory:
 def _bus_width(gpa: int, n: int) -> int:
     """The largest of 8, 4, 2, 1 that is no more than `n` and divides `gpa`."""
     return next(size for size in (8, 4, 2, 1) if size <= n and not gpa % size)
+
+
+__all__ = ["GuestMemory", "NotMapped"]

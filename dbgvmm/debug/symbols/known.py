@@ -49,6 +49,10 @@ class HasLines(Protocol):
         """None without any. Damaged ones are None too: the source itself says so."""
 
 
+class UnknownSymbol(LookupError):
+    """Nobody knows the name."""
+
+
 @dataclass(frozen=True)
 class KnownSource:
     """A source that was added. number: to name it by; space: the address space that it belongs to, None for all."""
@@ -118,6 +122,16 @@ class Symbols:
                 return found
             elsewhere = elsewhere or found
         return elsewhere
+
+    def __getitem__(self, name: str) -> Symbol:
+        """The symbol of that name. Raises UnknownSymbol."""
+        found = self.find(name)
+        if found is None:
+            raise UnknownSymbol(f"there is no symbol {name!r}" + ("" if len(self) else ": no symbols are loaded"))
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.find(name) is not None
 
     def at(self, address: int, cr3: int | None = None) -> tuple[Symbol, int] | None:
         """The symbol that covers a linear address under `cr3` (the CPU's), and the offset into it."""
