@@ -39,6 +39,7 @@ from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.catchpoints import Catchpoints
 from dbgvmm.debug.hooks import Hooks
 from dbgvmm.debug.numbered import NumberedPoints
+from dbgvmm.debug.patches import Patches
 from dbgvmm.debug.physical_breakpoints import PhysicalBreakpoints
 from dbgvmm.debug.register_file import Registers
 from dbgvmm.debug.scriptable import Scriptable
@@ -201,6 +202,11 @@ class Machine(Scriptable):
     def numbered(self) -> NumberedPoints:
         """Breakpoints, watchpoints and catchpoints with a number, as people have set them."""
         return NumberedPoints(self)
+
+    @cached_property
+    def patches(self) -> Patches:
+        """Bytes that people have replaced, with what was there."""
+        return Patches(self)
 
     # -- booting
 

@@ -28,6 +28,9 @@ from dbgvmm.commands import (
     hot,
     inside,
     memory,
+    memory_edit,
+    memory_files,
+    memory_search,
     qemu,
     registers,
     run_control,
@@ -65,6 +68,9 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     time,
     devices,
     guest_os,
+    memory_edit,
+    memory_files,
+    memory_search,
     qemu,
 )
 """The modules that hold commands, in the order of the help."""

@@ -64,7 +64,7 @@ def enable(session: Session, *number: Count) -> str:
 
 @command("disable", aliases=("dis",))
 def disable(session: Session, *number: Count) -> str:
-    """Keep the breakpoints, watchpoints and catchpoints with these NUMBERs (all), but let them not stop the guest.
+    """Keep the breakpoints and the like with these NUMBERs (all), but let them not stop the guest.
 
     For example:
 

@@ -1,4 +1,4 @@
-"""Guest memory: `x`, `xp`, `peek`, `poke`, `poke-physical`, `translate`."""
+"""Looking at guest memory: `x`, `xp`, `peek`, `translate`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.disassembly import Listing, instructions_at
 from dbgvmm.commands.errors import CommandError
-from dbgvmm.commands.parameters import Address, Count, Format, Value
+from dbgvmm.commands.parameters import Address, Count, Format
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import MASK64
@@ -20,7 +20,8 @@ from dbgvmm.hardware.paging import PTE
 from dbgvmm.mmu.linear import NotMapped
 from dbgvmm.mmu.walk import WalkLevel
 
-_SIZES: Final = {"b": 1, "h": 2, "w": 4, "g": 8}
+SIZES: Final = {"b": 1, "h": 2, "w": 4, "g": 8}
+"""Letters for sizes, as in gdb's formats."""
 _FORMAT: Final = re.compile(r"([0-9]{0,9})([a-z]*)")
 _LETTERS: Final = frozenset("xduotacsi")
 _LONGEST_STRING: Final = 4096
@@ -231,7 +232,7 @@ def examine(
         return Listing(tuple(lines), session.machine.cpu.rip)
     if letter == "s":
         return _strings(session, start, repeat, read)
-    size = _SIZES[size_letter]
+    size = SIZES[size_letter]
     if repeat * size > _MOST_BYTES:
         raise CommandError(f"{repeat} units of {size} bytes are more than {_MOST_BYTES}: ask for less")
     data = read(start, repeat * size)
@@ -264,7 +265,7 @@ def _parse_format(fmt: str, last: tuple[str, str]) -> tuple[int, str, str]:
     letter, size = last
     sized = False
     for item in match[2]:
-        if item in _SIZES:
+        if item in SIZES:
             size, sized = item, True
         elif item in _LETTERS:
             letter = item
@@ -291,54 +292,6 @@ def peek(session: Session, address: Address, length: Count = _PEEKED) -> MemoryB
     if length > _MOST_BYTES:
         raise CommandError(f"{length} bytes are more than {_MOST_BYTES}: ask for less")
     return MemoryBytes(address, _virtual(session)(address, length))
-
-
-@command("poke")
-def poke(session: Session, fmt: Format, address: Address, *value: Value) -> str:
-    """Write VALUEs to a linear ADDRESS.
-
-    poke/b, poke/h, poke/w and poke/g say how many bytes each has: 1, 2, 4, 8 (8, if not said). Read-only pages are
-    written too, and translations of code that changes are thrown away.
-
-    For example:
-
-        poke/w 0x5000 1 2 3
-    """
-    data = _poked(fmt, value)
-    try:
-        session.machine.memory.poke(address, data)
-    except NotMapped as error:
-        raise CommandError(str(error)) from error
-    return f"{len(data)} bytes written at {address:#x}"
-
-
-@command("poke-physical")
-def poke_physical(session: Session, fmt: Format, address: Address, *value: Value) -> str:
-    """Write VALUEs to a physical ADDRESS of RAM; FMT is that of poke.
-
-    For example:
-
-        poke-physical/b 0x5000 0x90
-    """
-    data = _poked(fmt, value)
-    size = session.machine.ram.size
-    if address + len(data) > size:
-        raise CommandError(f"physical {address:#x} is outside RAM, which ends at {size:#x}")
-    for at in range(len(data)):
-        session.machine.mmu.guest_write(address + at, data[at : at + 1])
-    return f"{len(data)} bytes written at physical {address:#x}"
-
-
-def _poked(fmt: str, values: tuple[int, ...]) -> bytes:
-    if fmt not in ("", *_SIZES):
-        raise CommandError(f"{fmt!r} is no size: use one of b, h, w and g")
-    size = _SIZES[fmt or "g"]
-    if not values:
-        raise CommandError("a VALUE is missing: give what to write")
-    for value in values:
-        if value >> 8 * size and value < MASK64 + 1 - (1 << 8 * size - 1):
-            raise CommandError(f"{value:#x} does not fit into {size} bytes")
-    return b"".join((value & (1 << 8 * size) - 1).to_bytes(size, "little") for value in values)
 
 
 @command("translate", aliases=("info walk",))

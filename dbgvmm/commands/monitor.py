@@ -35,6 +35,8 @@ class Monitor:
             call = self._table.understand(line)
             if call is None:
                 return ""
+            if call.command.touches_files:
+                raise CommandError(f"`{call.command.name}` works with files of the host: type it at the prompt (--repl)")
             if not call.command.resumes:
                 return self._shown(call.run(self.session), show)
             with _console_of(self.session.machine, show):

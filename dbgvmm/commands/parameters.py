@@ -84,9 +84,11 @@ def _complete_register(session: Session, text: str) -> list[str]:
     return [dollar + name for name in REGISTERS if name.startswith(text.removeprefix("$"))]
 
 
+PATH: Final = ParameterType(lambda session, text: Path(text).expanduser(), _complete_file)
+"""A file on the host. Commands with one are not for gdb's `monitor`."""
 _TYPES: Final[dict[object, ParameterType]] = {
     str: ParameterType(lambda session, text: text, _nothing),
-    Path: ParameterType(lambda session, text: Path(text).expanduser(), _complete_file),
+    Path: PATH,
     Address: ParameterType(evaluate, complete_expression, joins=True, quoted=True),
     Value: ParameterType(evaluate, complete_expression, joins=True, quoted=True),
     Place: ParameterType(_place, complete_expression, joins=True, quoted=True),

@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, get_type_hints
 
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.json_output import as_json
-from dbgvmm.commands.parameters import Format, ParameterType, parameter_type
+from dbgvmm.commands.parameters import PATH, Format, ParameterType, parameter_type
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.words import split_words, without_quotes
 
@@ -79,6 +79,11 @@ class Command(Generic[P, R]):
         self.takes_format = False
         self.options: dict[str, Parameter] = {}
         self.parameters = self._find_parameters()
+
+    @property
+    def touches_files(self) -> bool:
+        """Whether it is told the name of a file on the host."""
+        return any(item.type is PATH for item in (*self.parameters, *self.options.values()))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -235,8 +240,6 @@ class CommandTable:
         words = split_words(line)
         if not words:
             return None
-        if len(words) > 1 and words[1].startswith(_FORMAT):
-            words[0] += words.pop(1)
         words[0], slash, fmt = words[0].partition(_FORMAT)
         if not words[0]:
             raise CommandError(f"{line!r}: a command's name is missing; `help` lists them")
@@ -244,6 +247,8 @@ class CommandTable:
             raise CommandError("a format is missing after the '/': for instance x/4xg")
         json = _JSON in words
         call = self._find([word for word in words if word != _JSON], fmt if slash else None)
+        if not slash and call.command.takes_format and call.words and call.words[0].startswith(_FORMAT):
+            call = replace(call, words=call.words[1:], fmt=call.words[0][1:])  # `x /4xg`, as gdb has it too
         return replace(call, json=True) if json else call
 
     def _find(self, words: list[str], fmt: str | None) -> Call:
