@@ -193,7 +193,7 @@ def counters_clear(session: Session) -> CountersReport:
 
 @command("info counters", aliases=("counters",))
 def info_counters(session: Session) -> CountersReport:
-    """Show whether execution counters run, what they have counted, and the host's time for guest and monitor.
+    """Show what the execution counters have counted, and the host's time for guest and monitor.
 
     For example:
         info counters

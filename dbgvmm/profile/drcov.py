@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 from iced_x86 import FlowControl
 
@@ -114,8 +115,8 @@ def kernel_module(path: Path | None) -> list[Module]:
                 for segment in elf.iter_segments("PT_LOAD") if segment["p_flags"] & 1
             ]  # fmt: skip
             entry = elf["e_entry"]
-    except (ELFError, OSError, KeyError, ValueError):
-        return []
+    except (ELFError, ConstructError, OSError, LookupError, ValueError):
+        return []  # no ELF file: its code is in a module without one
     return [Module(base, end, str(path), entry if base <= entry < end else 0) for base, end in spans if end - base < 1 << 32]
 
 

@@ -8,10 +8,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from elftools.common.exceptions import ELFError
+from elftools.common.exceptions import DWARFError, ELFError
+from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
+
+_DAMAGE: Final = (
+    ELFError, DWARFError, ConstructError, AssertionError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError,
+    MemoryError, RecursionError,
+)  # fmt: skip
+"""pyelftools trusts its input: what a damaged file runs into is whatever Python raises."""
 
 
 class LineError(Exception):
@@ -61,8 +68,7 @@ class DwarfLines:
                 self._rows = sorted(_rows(elf.get_dwarf_info()))
         except OSError as error:
             raise LineError(f"{path}: {error.strerror}") from error
-        except (ELFError, AssertionError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            # pyelftools trusts its input: what a damaged file runs into is whatever Python raises.
+        except _DAMAGE as error:
             raise LineError(f"{path}: damaged debug information ({error}): build the file anew") from error
         if not self._rows:
             raise LineError(f"{path} has no line numbers: build it with -g")
