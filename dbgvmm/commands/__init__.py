@@ -57,6 +57,9 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     displays,
     segments,
     memory,
+    memory_search,
+    memory_edit,
+    memory_files,
     symbols,
     backtrace,
     disassembly,
@@ -68,9 +71,6 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     time,
     devices,
     guest_os,
-    memory_edit,
-    memory_files,
-    memory_search,
     qemu,
 )
 """The modules that hold commands, in the order of the help."""
