@@ -149,7 +149,7 @@ def show_values(session: Session) -> TypedValues:
     return TypedValues(tuple(lines), "values: nothing has been printed yet")
 
 
-@command("show convenience", aliases=("show conv", "info variables"))
+@command("show convenience", aliases=("show conv",))
 def show_convenience(session: Session) -> TypedValues:
     """List the variables that `set $x = ...` has made.
 
