@@ -113,7 +113,7 @@ class SymbolPlace:
 
 @command("symbols")
 def symbols_command(session: Session) -> SourceList:
-    """Show where names come from: each source with its symbols, address space, and whether it is what is in memory.
+    """Show where names come from, and whether each source of them is what is in memory.
 
     That is seen from the build id or, without one, from the bytes of some functions. A kernel patches itself, so a few
     functions may differ.
