@@ -97,12 +97,17 @@ def _pages(ram: PhysicalMemory, cr3: int) -> list[tuple[int, int, int]]:
     return found
 
 
+def kernel_half(cr3: int) -> int:
+    """The page tables for kernel code, if `cr3` is the other one of a pair under page table isolation."""
+    return cr3 & ~_PTI_AND_PCID
+
+
 def find_image(ram: PhysicalMemory, cpu: VCpu) -> KernelImage | None:
     """The image of the Linux that runs, None if none is mapped (yet)."""
     if not cpu.long_mode_active or not cpu.in_64bit_code and cpu.cpl == 0:
         return None
     best, extents = cpu.cr3, mapped_extents(ram, cpu.cr3)
-    other = cpu.cr3 & ~_PTI_AND_PCID
+    other = kernel_half(cpu.cr3)
     if other != cpu.cr3 & TABLE_ADDRESS:
         # With page table isolation, user code runs on tables that map next to nothing of the kernel.
         theirs = mapped_extents(ram, other)

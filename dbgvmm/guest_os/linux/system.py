@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dbgvmm.guest_os.interface import ABILITIES, Area, GuestMachine, GuestOs, GuestOsError, Listing, LogLine, Module, Task
 from dbgvmm.guest_os.linux.areas import read_areas
 from dbgvmm.guest_os.linux.btf import Btf
-from dbgvmm.guest_os.linux.image import KERNEL_MAP, KernelImage, find_image
+from dbgvmm.guest_os.linux.image import KERNEL_MAP, KernelImage, find_image, kernel_half
 from dbgvmm.guest_os.linux.kallsyms import read_kallsyms
 from dbgvmm.guest_os.linux.modules import ModuleNames, Modules
 from dbgvmm.guest_os.linux.names import NameTable
@@ -17,10 +17,10 @@ from dbgvmm.guest_os.linux.orc import OrcRule
 from dbgvmm.guest_os.linux.orc_method import OrcMethod
 from dbgvmm.guest_os.linux.orc_tables import OrcTables
 from dbgvmm.guest_os.linux.printk import read_log
-from dbgvmm.guest_os.linux.records import Records
+from dbgvmm.guest_os.linux.records import Record, Records
 from dbgvmm.guest_os.linux.syscalls import syscall_names
 from dbgvmm.guest_os.linux.tasks import Tasks
-from dbgvmm.guest_os.reading import AddressSpace, NotReadable
+from dbgvmm.guest_os.reading import AddressSpace, NotReadable, translate
 
 if TYPE_CHECKING:
     from dbgvmm.debug.symbols import SymbolSource
@@ -44,18 +44,21 @@ def detect_linux(machine: GuestMachine) -> GuestOs | None:
 
 
 class Linux(GuestOs):
-    """Reads the kernel whose image was found. Raises GuestOsError if that has no names (kallsyms)."""
+    """Reads the kernel whose image was found. Raises GuestOsError if that has no names (kallsyms).
+
+    space: the kernel's address space, whatever process runs.
+    """
 
     name = "Linux"
 
     def __init__(self, machine: GuestMachine, image: KernelImage) -> None:
         self._machine = machine
         self._image = image
-        self._space = AddressSpace(machine.ram, image.cr3)
-        self._names = NameTable(read_kallsyms(image, self._space), "kallsyms, in guest memory", image.end)
+        self.space = AddressSpace(machine.ram, image.cr3)
+        self._names = NameTable(read_kallsyms(image, self.space), "kallsyms, in guest memory", image.end)
         self._banner_at = self._symbol("linux_banner")
-        self._space = AddressSpace(machine.ram, self._kernel_tables())
-        self._banner = self._space.text(self._banner_at, _LONGEST_BANNER).removesuffix("\\n")
+        self.space = AddressSpace(machine.ram, self._kernel_tables())
+        self._banner = self.space.text(self._banner_at, _LONGEST_BANNER).removesuffix("\\n")
         self._no_orc = False
 
     def _symbol(self, name: str) -> int:
@@ -69,7 +72,7 @@ class Linux(GuestOs):
         top = self._names.address("init_top_pgt") or self._names.address("init_level4_pgt")
         if top is not None:
             try:
-                tables = self._space.physical(top)
+                tables = self.space.physical(top)
                 AddressSpace(self._machine.ram, tables).read(self._banner_at, 1)
             except NotReadable:
                 pass  # still on the tables that it was started with
@@ -79,22 +82,27 @@ class Linux(GuestOs):
 
     def _fresh(self) -> Records:
         """The guest may have run since: translations are looked up anew."""
-        self._space.forget()
+        self.space.forget()
         return self._records
 
     @cached_property
-    def _btf(self) -> Btf:
+    def types(self) -> Btf:
+        """The kernel's own description of its types. Raises GuestOsError if it has none."""
         start, end = self._names.address("__start_BTF"), self._names.address("__stop_BTF")
         if start is None or end is None or end <= start:
             raise GuestOsError("this Linux has no description of its types in memory (CONFIG_DEBUG_INFO_BTF): names only")
         try:
-            return Btf(self._space.read(start, end - start))
+            return Btf(self.space.read(start, end - start))
         except NotReadable as error:
             raise GuestOsError(f"the kernel's type information (BTF) cannot be read: {error}") from error
 
+    def record(self, kind: str, address: int) -> Record:
+        """The structure of that kind at a linear address: `record("task_struct", task.address)["prio"]` for scripts."""
+        return self._fresh()(kind, address)
+
     @cached_property
     def _records(self) -> Records:
-        return Records(self._space, self._btf)
+        return Records(self.space, self.types)
 
     @cached_property
     def _tasks(self) -> Tasks:
@@ -117,10 +125,15 @@ class Linux(GuestOs):
         return self._banner
 
     def present(self) -> bool:
-        """Whether the banner is where it was."""
-        self._space.forget()
+        """Whether the CPU is on page tables that map the banner where it was."""
+        cpu, ram = self._machine.cpu, self._machine.ram
+        if not cpu.long_mode_active or all(
+            translate(ram, cr3, self._banner_at) is None for cr3 in (cpu.cr3, kernel_half(cpu.cr3))
+        ):
+            return False
+        self.space.forget()
         try:
-            return self._space.text(self._banner_at, _LONGEST_BANNER).removesuffix("\\n") == self._banner
+            return self.space.text(self._banner_at, _LONGEST_BANNER).removesuffix("\\n") == self._banner
         except NotReadable:
             return False
 
@@ -139,9 +152,9 @@ class Linux(GuestOs):
         end = self._names.address("_end") or self._image.end
         modules = self._module_names
         return (
-            ("image", f"{text:#x} to {end:#x}, physical {self._space.physical(text):#x}"),
+            ("image", f"{text:#x} to {end:#x}, physical {self.space.physical(text):#x}"),
             ("KASLR", f"moved by {slide:#x}" if slide else "not moved"),
-            ("page tables", f"{self._space.cr3:#x}"),
+            ("page tables", f"{self.space.cr3:#x}"),
             ("symbols", f"{len(self._names):,}, and {0 if modules is None else len(modules):,} of modules"),
         )
 
@@ -150,7 +163,7 @@ class Linux(GuestOs):
     @cached_property
     def _module_names(self) -> ModuleNames | None:
         try:
-            return ModuleNames(self._modules, (self._image.start, self._image.end), lambda: self._machine.count, self._space)
+            return ModuleNames(self._modules, (self._image.start, self._image.end), lambda: self._machine.count, self.space)
         except GuestOsError:
             return None
 
@@ -161,8 +174,8 @@ class Linux(GuestOs):
 
     def syscalls(self) -> dict[int, str]:
         """See GuestOs."""
-        self._space.forget()
-        return syscall_names(self._names, self._space)
+        self.space.forget()
+        return syscall_names(self._names, self.space)
 
     # -- what runs
 

@@ -11,7 +11,9 @@ from dbgvmm.guest_os.linux.records import BrokenList, Record, Records
 from dbgvmm.guest_os.reading import NotReadable
 from dbgvmm.hardware.layout import MASK64
 
+_PF_WQ_WORKER: Final = 0x20
 _PF_KTHREAD: Final = 0x0020_0000
+_LONGEST_NAME: Final = 64
 _IDLE: Final = 0x402
 """TASK_IDLE: TASK_UNINTERRUPTIBLE | TASK_NOLOAD."""
 _LETTERS: Final = "RSDTtXZP"
@@ -65,10 +67,25 @@ class Tasks:
         mm = task.at("mm", "mm_struct")
         parent = task.at("real_parent", "task_struct")
         return Task(
-            task["pid"], task["tgid"], 0 if parent is None else parent["tgid"], task.text("comm"),
+            task["pid"], task["tgid"], 0 if parent is None else parent["tgid"], self._name(task),
             state_letter(task[self._state], task["exit_state"]), bool(task["flags"] & _PF_KTHREAD) or not task["pid"],
             None if mm is None else self._records.space.physical(mm["pgd"]), address, task["stack"], address == current,
         )  # fmt: skip
+
+    def _name(self, task: Record) -> str:
+        """As /proc/PID/comm has it: `comm` has 16 bytes, and kernel threads have more to say (proc_task_name)."""
+        name, flags = task.text("comm"), task["flags"]
+        if not flags & _PF_KTHREAD or not task.has("worker_private"):
+            return name
+        thread = task.at("worker_private", "kthread")
+        if thread is None:
+            return name
+        if flags & _PF_WQ_WORKER:
+            worker = thread.at("data", "worker")
+            described = worker.text("desc") if worker is not None else ""
+            return f"{name}{'+' if worker is not None and worker['current_work'] else '-'}{described}" if described else name
+        full = thread["full_name"] if thread.has("full_name") else 0
+        return self._records.space.text(full, _LONGEST_NAME) if full else name
 
     def list(self, *, threads: bool, current: int | None) -> Listing[Task]:
         """Processes in the kernel's order, the idle task first; or threads, each process's together."""
