@@ -19,6 +19,7 @@ from dbgvmm.profile.mix import InstructionMix, MixRow, instruction_mix
 from dbgvmm.profile.saving import FORMATS, counted, known_lines
 
 _FEW: Final = Count(20)
+_MOST: Final = 5
 _MEMORY_SHARES: Final = ("loads", "stores", "locked")
 
 
@@ -61,8 +62,9 @@ class CountersReport:
         ]
         if self.seconds:
             monitor = sum(self.monitor_seconds.values())
-            parts = ", ".join(f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in self.monitor_seconds.items() if spent)
-            text = f"{self.seconds:.2f} s, of which the monitor {monitor:.2f} s"
+            most = sorted(self.monitor_seconds.items(), key=lambda item: -item[1])[:_MOST]
+            parts = ", ".join(f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in most if spent >= 0.005)
+            text = f"{self.seconds:.2f} s: {self.seconds - monitor:.2f} s in translated code, {monitor:.2f} s in the monitor"
             rows.append(("host time", f"{text} ({parts})" if parts else text))
         return f"{state}\n{columns(rows)}"
 

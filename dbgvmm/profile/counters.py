@@ -30,7 +30,8 @@ class CountersError(Exception):
 class HostTime:
     """Host seconds while counters ran: all of the time in which the guest could run, and the monitor's part of it.
 
-    monitor: by mechanism. The rest went into translated code, the engine's own work included.
+    monitor: by mechanism, as the exit ledger has it ("translation", "callout" ...). The rest went into translated code, the
+    engine's own work for it included.
     """
 
     total: float
@@ -118,8 +119,10 @@ class Counters:
             raise CountersError(f"the guest runs: stop it before you {what} the counters")
 
     def _clocks(self) -> HostTime:
-        ledger = self._machine.dispatcher.ledger
-        spent = {mechanism.title: ledger.seconds_of(mechanism) for mechanism in Mechanism}
+        seconds_of = self._machine.dispatcher.ledger.seconds_of
+        spent = {
+            mechanism.title: seconds_of(mechanism) for mechanism in Mechanism if mechanism is not Mechanism.OUTSIDE
+        }
         return HostTime(self._machine.seconds_total, spent)
 
 
