@@ -1,11 +1,12 @@
-"""Runs a guest of ours on bare Unicorn: `python bench/plain_unicorn.py GUEST.elf64 [--separate]`.
+"""Runs a guest of ours on bare Unicorn: `python bench/plain_unicorn.py GUEST.elf64 [--separate] [--count-blocks]`.
 
 What a person gets who loads a kernel's 64-bit part into Unicorn and starts it: flat memory, no paging of the guest's,
 no interrupts, no instruction count, no debugger; IN and OUT are hooked for the serial line and for the exit port. It is
 the yardstick for what the monitor costs, and what it gives back.
 
 Memory is writable and executable throughout, as one mapping; with --separate, pages have the rights that the ELF file
-asks for where it asks for fewer (text without W, data without X).
+asks for where it asks for fewer (text without W, data without X). With --count-blocks, a hook in Python counts how often each
+basic block runs (by Unicorn's idea of one).
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ from typing import Any, Final
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
-from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_MODE_64, UC_PROT_ALL, UC_PROT_EXEC, UC_PROT_READ, UC_PROT_WRITE, Uc
+from unicorn import (
+    UC_ARCH_X86,
+    UC_HOOK_BLOCK,
+    UC_HOOK_INSN,
+    UC_MODE_64,
+    UC_PROT_ALL,
+    UC_PROT_EXEC,
+    UC_PROT_READ,
+    UC_PROT_WRITE,
+    Uc,
+)
 from unicorn import x86_const as x86
 
 ENTRY: Final = "kernel_entry"
@@ -35,7 +46,7 @@ PASSED: Final = 0
 class PlainMachine:
     """Flat memory, a CPU in 64-bit mode, a serial line and an exit port."""
 
-    def __init__(self, path: Path, *, separate: bool) -> None:
+    def __init__(self, path: Path, *, separate: bool, count_blocks: bool = False) -> None:
         self.exit_code: int | None = None
         self.uc: Any = Uc(UC_ARCH_X86, UC_MODE_64)
         self.uc.mem_map(0, MEMORY, UC_PROT_ALL)
@@ -48,6 +59,9 @@ class PlainMachine:
             self.entry = _address_of(elf, ENTRY)
         self.uc.hook_add(UC_HOOK_INSN, self._read_port, None, 1, 0, x86.UC_X86_INS_IN)
         self.uc.hook_add(UC_HOOK_INSN, self._write_port, None, 1, 0, x86.UC_X86_INS_OUT)
+        self.blocks: dict[tuple[int, int], int] = {}
+        if count_blocks:
+            self.uc.hook_add(UC_HOOK_BLOCK, self._on_block)
 
     def _separate(self, elf: ELFFile) -> None:
         """Code from the first segment only, which is not written to; data everywhere else."""
@@ -62,6 +76,10 @@ class PlainMachine:
         """Run until the guest leaves through the exit port."""
         self.uc.reg_write(x86.UC_X86_REG_RSP, MEMORY - 16)
         self.uc.emu_start(self.entry, MEMORY)
+
+    def _on_block(self, uc: Any, address: int, size: int, user: object) -> None:
+        block = address, size
+        self.blocks[block] = self.blocks.get(block, 0) + 1
 
     def _read_port(self, uc: Any, port: int, size: int, user: object) -> int:
         return LSR_IDLE if port == UART_LSR else 0
@@ -88,9 +106,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run a guest's 64-bit part on bare Unicorn.")
     parser.add_argument("guest", type=Path, help="an .elf64 of guests/build that is linked at 1 MiB")
     parser.add_argument("--separate", action="store_true", help="text is not writable, data is not executable")
+    parser.add_argument("--count-blocks", action="store_true", help="count executions of basic blocks in a hook")
     options = parser.parse_args()
-    machine = PlainMachine(options.guest, separate=options.separate)
+    machine = PlainMachine(options.guest, separate=options.separate, count_blocks=options.count_blocks)
     machine.run()
+    if options.count_blocks:
+        print(f"{sum(machine.blocks.values()):,} executions of {len(machine.blocks):,} blocks")
     sys.stdout.flush()
     return 0 if machine.exit_code == PASSED else 1
 

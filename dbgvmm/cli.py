@@ -61,11 +61,14 @@ def say(text: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """`dbgvmm run`. Raises Refused."""
-    check_writable(options.stats)
+    check_writable("--stats", options.stats)
+    check_writable("--count", options.count)
     script = read_script(options.command)
     machine = boot(options)
     machine.symbols.add(symbols := find_symbols(options.symbols, options.kernel, machine))
     warn_of_other_build(symbols, machine)
+    if options.count is not None:
+        machine.counters.start()
     keys = LateKeys()
     with ExitStack() as resources:
         serial = open_serial_line(options, keys)
@@ -96,6 +99,8 @@ def run(options: argparse.Namespace) -> int:
     say(f"{text}, after {machine.count:,} instructions and {seconds:.2f} s")
     status = ExitStatus.OK if left_by_choice else status_of(stop)
     write_stats(options.stats, machine, status, seconds)
+    if options.count is not None:
+        save_counts(options.count, machine)
     gc.freeze()  # the process ends here: no last search of the translation cache for garbage
     return status
 
@@ -221,14 +226,28 @@ def announce(options: argparse.Namespace, outside: Outside, gdb: GdbServer | Non
         say("this terminal is the guest's serial line: ^A x leaves, ^A c stops the guest for commands, ^A ^A sends ^A")
 
 
-def check_writable(path: Path | None) -> None:
+def check_writable(option: str, path: Path | None) -> None:
     """Find out now rather than after a long run. Raises Refused."""
     if path is None:
         return
     try:
         path.open("w").close()
     except OSError as error:
-        raise Refused(f"--stats {path}: {error.strerror}", ExitStatus.UNUSABLE_FILE) from error
+        raise Refused(f"{option} {path}: {error.strerror}", ExitStatus.UNUSABLE_FILE) from error
+
+
+def save_counts(path: Path, machine: Machine) -> None:
+    """What was counted, as the file's name says. Raises Refused."""
+    from dbgvmm.profile.counters import CountersError
+    from dbgvmm.profile.lines import LineError
+    from dbgvmm.profile.saving import save_by_suffix
+
+    try:
+        save_by_suffix(machine, path)
+    except (CountersError, LineError) as error:
+        raise Refused(f"--count {path}: {error}", ExitStatus.UNUSABLE_FILE) from error
+    except OSError as error:
+        raise Refused(f"--count {path}: {error.strerror}", ExitStatus.UNUSABLE_FILE) from error
 
 
 def write_stats(path: Path | None, machine: Machine, status: int, seconds: float) -> None:

@@ -100,6 +100,10 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     people.add_argument("--symbols", type=Path, metavar="FILE", help="an ELF file or a System.map (the kernel's own)")
     people.add_argument("--command", "-x", type=Path, metavar="FILE", help="run the commands in FILE first")
     people.add_argument("--stats", type=Path, metavar="FILE.json", help="write all counters there at the end")
+    people.add_argument(
+        "--count", type=Path, metavar="FILE",
+        help="count executions, and save them there at the end: for lcov if it is called *.info, as *.drcov, or for kcachegrind",
+    )  # fmt: skip
     monitor = run.add_argument_group("the monitor")
     monitor.add_argument(
         "--user", choices=("bt", "direct"), default="bt", help="run CPL-3 code translated or directly (bt)"

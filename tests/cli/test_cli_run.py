@@ -279,3 +279,17 @@ def test_control_c_at_a_running_guest_returns_to_the_prompt(guest: Guest, tmp_pa
         assert terminal.process.wait(20) == 0
     finally:
         terminal.close()
+
+
+@pytest.mark.parametrize(("name", "first"), [("guest.info", "TN:"), ("guest.drcov", "DRCOV"), ("guest.out", "# callgrind")])
+def test_executions_are_counted_and_saved_as_the_file_is_called(
+    guest: Guest, tmp_path: Path, name: str, first: str
+) -> None:
+    result = dbgvmm("run", guest("hello"), "--count", tmp_path / name)
+    assert result.returncode == 0
+    assert (tmp_path / name).read_bytes().startswith(first.encode())
+
+
+def test_a_place_where_counts_cannot_be_saved_is_refused_before_the_guest_runs(guest: Guest) -> None:
+    result = dbgvmm("run", guest("hello"), "--count", "/nonexistent/guest.info")
+    assert result.stdout == "" and result.stderr == "dbgvmm: --count /nonexistent/guest.info: No such file or directory\n"
