@@ -102,7 +102,7 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     people.add_argument("--stats", type=Path, metavar="FILE.json", help="write all counters there at the end")
     people.add_argument(
         "--count", type=Path, metavar="FILE",
-        help="count executions, and save them there at the end: for lcov if it is called *.info, as *.drcov, or for kcachegrind",
+        help="count executions, and save them there at the end: for lcov if it is *.info, as *.drcov, else for kcachegrind",
     )  # fmt: skip
     monitor = run.add_argument_group("the monitor")
     monitor.add_argument(

@@ -9,7 +9,9 @@ of a unit's instructions has retired follows:
 
 and the sum over all instructions is the increase of the instruction count, by construction: whatever moves the one is
 seen by the other. Words live until the TC is flushed, as the units' bytes do; before that, and whenever somebody asks,
-their values move to `Execution` objects that are known by guest address and bytes, and lose nothing.
+their values move to tables that are known by guest address and bytes, and lose nothing.
+
+Where calls through pointers go is counted by call site (emit_counting.py).
 """
 
 from __future__ import annotations
@@ -18,10 +20,14 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dbgvmm.bt.counter_area import CounterArea
+from dbgvmm.bt.emit_counting import BEHIND, ELSEWHERE, FIRST
 from dbgvmm.bt.units import Site, TranslationUnit
+from dbgvmm.hardware.layout import MASK64
 
 _MOST_WORDS: Final = 64
-"""More than a unit can need: its passes, and all branches of an unrolled one."""
+"""More than a unit can need: its passes, the targets of its call, and all branches of an unrolled one."""
+UNKNOWN: Final = -1
+"""Where calls went whose target found no slot."""
 
 
 class CodeKey(NamedTuple):
@@ -49,9 +55,13 @@ class UnitCounting:
     def __init__(self, area: CounterArea, make_exact: Callable[[TranslationUnit, int, bool], None]) -> None:
         self._area = area
         self._make_exact = make_exact
-        self._units: list[tuple[int, TranslationUnit, list[int]]] = []
+        self.first_exit = 1
+        """Of the unit that is being made: its counters before those of its side exits."""
+        self._units: list[tuple[int, int, TranslationUnit, list[int]]] = []
         self._partly: dict[tuple[TranslationUnit, int], int] = {}
         self.executions: dict[CodeKey, dict[int, int]] = {}
+        self.targets: dict[CodeKey, dict[int, int]] = {}
+        """Of code that ends in a branch through a pointer: how often where to; under UNKNOWN what found no slot."""
 
     # -- what the translator asks
 
@@ -67,7 +77,8 @@ class UnitCounting:
         """The unit was made, with counters at the last `place`."""
         length = unit.length
         exits = [edge.retired for edge in unit.edges if edge.retired != length]
-        self._units.append((self._area.take(1 + len(exits)), unit, exits))
+        first = self._area.take(self.first_exit + len(exits))
+        self._units.append((first, self.first_exit, unit, exits))
 
     # -- what the monitor tells
 
@@ -97,32 +108,45 @@ class UnitCounting:
     def collect(self) -> dict[CodeKey, dict[int, int]]:
         """`executions`, up to date. Only where the instruction count is exact."""
         words = self._area.read_and_clear()
-        for first, unit, exits in self._units:
+        for first, first_exit, unit, exits in self._units:
             passes = words[first]
-            if not passes:
-                continue
-            runs = self._runs(unit)
-            runs[unit.length] = runs.get(unit.length, 0) + passes
-            for number, retired in enumerate(exits, first + 1):
+            if passes:
+                runs = self._runs(unit)
+                runs[unit.length] = runs.get(unit.length, 0) + passes
+            for number, retired in enumerate(exits, first + first_exit):
                 taken = words[number]
                 if taken:
+                    runs = self._runs(unit)
                     runs[retired] = runs.get(retired, 0) + taken
-                    runs[unit.length] -= taken
+                    runs[unit.length] = runs.get(unit.length, 0) - taken
+            if first_exit == BEHIND:
+                self._take_targets(words, first, unit)
         for (unit, retired), times in self._partly.items():
             runs = self._runs(unit)
             runs[retired] = runs.get(retired, 0) + times
         self._partly.clear()
         return self.executions
 
+    def _take_targets(self, words: list[int], first: int, unit: TranslationUnit) -> None:
+        targets = self.targets.setdefault(_key(unit), {})
+        for at in range(first + FIRST, first + ELSEWHERE, 2):
+            if words[at + 1]:
+                target = -words[at] & MASK64
+                targets[target] = targets.get(target, 0) + words[at + 1]
+        if words[first + ELSEWHERE]:
+            targets[UNKNOWN] = targets.get(UNKNOWN, 0) + words[first + ELSEWHERE]
+
     def _runs(self, unit: TranslationUnit) -> dict[int, int]:
-        page = unit.page
-        key = CodeKey(
-            unit.guest_rip, page.user, tuple(frame for _, frame in page.pages), unit.guest_bytes, unit.length, 64
-        )
+        key = _key(unit)
         runs = self.executions.get(key)
         if runs is None:
             runs = self.executions[key] = {}
         return runs
+
+    def went(self, unit: TranslationUnit, target: int) -> None:
+        """A precise unit ended in a branch through a pointer, to `target`."""
+        targets = self.targets.setdefault(_key(unit), {})
+        targets[target] = targets.get(target, 0) + 1
 
     def forget_units(self) -> None:
         """The TC is about to be flushed: take the units' counts, and let them go."""
@@ -134,6 +158,13 @@ class UnitCounting:
         """Begin again at 0. Only where the instruction count is exact."""
         self.collect()
         self.executions.clear()
+        self.targets.clear()
 
 
-__all__ = ["CodeKey", "UnitCounting"]
+def _key(unit: TranslationUnit) -> CodeKey:
+    page = unit.page
+    frames = tuple(frame for _, frame in page.pages)
+    return CodeKey(unit.guest_rip, page.user, frames, unit.guest_bytes, unit.length, 64)
+
+
+__all__ = ["UNKNOWN", "CodeKey", "UnitCounting"]

@@ -65,8 +65,8 @@ class TscScale:
 class Emission:
     """The bytes, marks and sites of one unit. `links`: edges may lead to units that the code page has already."""
 
-    __slots__ = ("at", "code", "counters", "data_delta", "info", "links", "lookup", "mark_offsets", "mark_states", "precise",
-                 "side_exits", "stubs", "tsc", "unit", "user")  # fmt: skip
+    __slots__ = ("at", "code", "counters", "data_delta", "first_exit", "info", "links", "lookup", "mark_offsets",
+                 "mark_states", "precise", "side_exits", "stubs", "tsc", "unit", "user")  # fmt: skip
 
     def __init__(
         self, unit: TranslationUnit, at: int, precise: bool, links: bool, tsc: TscScale, info: InstructionInfoFactory
@@ -81,7 +81,9 @@ class Emission:
         user = unit.page.user
         self.user = user
         self.counters = 0
-        """Where the unit's counters are, relative to `at`: its passes, then each side exit. 0: it has none."""
+        """Where the unit's counters are, relative to `at`: its passes, then from number `first_exit` on each side exit. 0: it
+        has none."""
+        self.first_exit = 1
         self.data_delta = (USER_DATA_VA if user else DATA_VA) - at
         self.lookup = USER_LOOKUP_VA if user else KERNEL_LOOKUP_VA
         self.mark_offsets: list[int] = []
@@ -203,7 +205,7 @@ class Emission:
     def finish(self) -> tuple[bytearray, list[Site]]:
         """Append the stubs, link what can be linked at once, and give the addresses behind the exits to the sites."""
         code, at, unit = self.code, self.at, self.unit
-        for number, (position, edge) in enumerate(self.side_exits, 1):
+        for number, (position, edge) in enumerate(self.side_exits, self.first_exit):
             self._side_exit(number, position, edge)
         page = unit.page
         va, links = page.va >> 12, self.links

@@ -128,6 +128,8 @@ class SiteExits:
         gpr[1] = self.data.words[SPILL_RCX >> 3]
         if is_canonical(target_rip):
             self.recovery.account(unit, site.retired, False)
+            if self._dispatcher.counting is not None:
+                self._dispatcher.counting.went(unit, target_rip)
             self._dispatcher.resume_at(target_rip)
             return
         self.recovery.account(unit, site.retired - 1, False)

@@ -102,6 +102,8 @@ class Translator:
         if self.counting is not None and not precise:
             out.counters = self.counting.place(page.user) - at
         self._body(out, formed, data, probes)
+        if self.counting is not None:
+            self.counting.first_exit = out.first_exit
         return out.finish()
 
     @staticmethod

@@ -61,7 +61,7 @@ class HotReport:
 
 @dataclass(frozen=True)
 class CallRow:
-    """Direct calls from one site: how often, and the instructions they led to (apportioned)."""
+    """Calls from one site: how often, and the instructions they led to (apportioned). tail: a jump. indirect: by a pointer."""
 
     caller: str
     callee: str
@@ -69,12 +69,19 @@ class CallRow:
     times: int
     instructions: int
     tail: bool
+    indirect: bool
+
+    @property
+    def how(self) -> str:
+        """In a word or two."""
+        return "jump" if self.tail else "call by pointer" if self.indirect else "call"
 
 
 @dataclass(frozen=True)
 class CallReport:
-    """Who calls a function, and whom it calls. otherwise: arrivals that no direct call or jump explains. loops: of those,
-    some may be the function's own branches to its first instruction."""
+    """Who calls a function, and whom it calls. otherwise: arrivals that no call and no direct jump explains. loops: of those,
+    some may be the function's own branches to its first instruction. elsewhere: its calls through pointers whose targets
+    are not known."""
 
     name: str
     address: int
@@ -88,24 +95,25 @@ class CallReport:
     inclusive: int
     callers: tuple[CallRow, ...]
     callees: tuple[CallRow, ...]
-    indirect_calls: int
+    elsewhere: int
 
     def __str__(self) -> str:
         lines = [
             f"{self.name} at {self.address:#x}, {ring(self.user)}: {self.arrivals:,} arrivals",
-            f"{self.instructions:,} instructions in it, {self.inclusive:,} with what it called directly (apportioned)",
+            f"{self.instructions:,} instructions in it, {self.inclusive:,} with what it called (apportioned)",
         ]
         for title, rows, other in (("called by", self.callers, True), ("calls", self.callees, False)):
             cells = [
-                (f"{row.times:,}", "jump" if row.tail else "call", row.caller if other else row.callee, f"at {row.site:#x}")
+                (f"{row.times:,}", row.how, row.caller if other else row.callee, f"at {row.site:#x}")
                 for row in rows
             ]
-            lines += [f"{title}:", columns(cells, right=(0,))] if cells else [f"{title}: nobody directly"]
+            lines += [f"{title}:", columns(cells, right=(0,))] if cells else [f"{title}: nobody that is known"]
         loops = " (its own loops to its first instruction among them)" if self.loops else ""
         if self.otherwise:
-            lines.append(f"{self.otherwise:,} arrivals otherwise: by pointers, exceptions, from what was not counted{loops}")
-        if self.indirect_calls:
-            lines.append(f"{self.indirect_calls:,} calls through pointers are made in it: where they went was not counted")
+            others = "by exceptions, jumps through pointers, from what was not counted"
+            lines.append(f"{self.otherwise:,} arrivals otherwise: {others}{loops}")
+        if self.elsewhere:
+            lines.append(f"{self.elsewhere:,} calls through pointers went elsewhere: not all targets of a site are told apart")
         return "\n".join(lines)
 
 
@@ -150,8 +158,8 @@ def hot_instructions(session: Session, count: Count = _FEW) -> HotReport:
 def hot_functions(session: Session, count: Count = _FEW) -> HotReport:
     """Show the COUNT functions in which most instructions were executed; code without symbols is by page.
 
-    Arrivals are executions of the first instruction. What a function called directly is in `inclusive`, apportioned by calls
-    as gprof does it.
+    Arrivals are executions of the first instruction. What a function called is in `inclusive`, apportioned by calls as
+    gprof does it.
 
     For example:
         hot functions
@@ -188,7 +196,7 @@ def hot_pages(session: Session, count: Count = _FEW) -> HotReport:
 def info_calls(session: Session, function: Address, *, user: bool = False) -> CallReport:
     """Show how often who has called the function at an address, and whom it called; with --user, of code at CPL 3.
 
-    Direct calls are exact, by call site. Calls through pointers are known as one number for each function.
+    Calls are exact, by call site; of calls through pointers, the first few targets of each site are told apart.
 
     For example:
         info calls print
@@ -203,12 +211,12 @@ def info_calls(session: Session, function: Address, *, user: bool = False) -> Ca
     if found is None:
         raise CommandError(f"nothing at {session.name(function)} was executed{' at CPL 3' if user else ''}")
     key = found.key
-    indirect = sum(times for (caller, _), times in profile.indirect.items() if caller == key)
+    elsewhere = sum(times for (caller, _), times in profile.elsewhere.items() if caller == key)
     return CallReport(
         found.name, found.address, found.user, found.arrivals, found.called, found.jumped, found.otherwise, found.loops,
         found.instructions, round(found.inclusive),
         tuple(_row(profile, arc) for arc in profile.arcs if arc.callee == key),
-        tuple(_row(profile, arc) for arc in profile.arcs if arc.caller == key), indirect,
+        tuple(_row(profile, arc) for arc in profile.arcs if arc.caller == key), elsewhere,
     )  # fmt: skip
 
 
@@ -221,5 +229,6 @@ def _text(item: InstructionKey) -> str:
 def _row(profile: FunctionProfile, arc: CallArc) -> CallRow:
     functions = profile.functions
     return CallRow(
-        functions[arc.caller].name, functions[arc.callee].name, arc.site, arc.times, round(profile.inclusive_of(arc)), arc.tail
+        functions[arc.caller].name, functions[arc.callee].name, arc.site, arc.times, round(profile.inclusive_of(arc)), arc.tail,
+        arc.indirect,
     )

@@ -110,8 +110,10 @@ class Counters:
         """What was executed how often up to now, as data of its own: it does not go on counting."""
         snapshot = self._snapshot
         if snapshot is None or snapshot.total != self.total:
-            executions = {} if self._counting is None else self._counting.collect()
-            snapshot = self._snapshot = ExecutionCounts(executions, self.total)
+            counting = self._counting
+            executions = {} if counting is None else counting.collect()
+            snapshot = ExecutionCounts(executions, self.total, {} if counting is None else counting.targets)
+            self._snapshot = snapshot
         return snapshot
 
     def _demand_stopped(self, what: str) -> None:

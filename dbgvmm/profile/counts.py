@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from iced_x86 import Decoder, Instruction
+from iced_x86 import Decoder, FlowControl, Instruction
 
-from dbgvmm.bt.counting import CodeKey
+from dbgvmm.bt.counting import UNKNOWN, CodeKey
 from dbgvmm.hardware.layout import PAGE_SHIFT
+
+_NOWHERE: Final[Mapping[CodeKey, Mapping[int, int]]] = {}
 
 
 class InstructionKey(NamedTuple):
@@ -52,10 +54,17 @@ class UnitCount:
 
 
 class ExecutionCounts:
-    """A snapshot of what was executed. total: instructions by the clock, which the counts sum up to."""
+    """A snapshot of what was executed. total: instructions by the clock, which the counts sum up to.
 
-    def __init__(self, executions: Mapping[CodeKey, Mapping[int, int]], total: int) -> None:
+    executions and targets: as `UnitCounting` has them.
+    """
+
+    def __init__(
+        self, executions: Mapping[CodeKey, Mapping[int, int]], total: int,
+        targets: Mapping[CodeKey, Mapping[int, int]] = _NOWHERE,
+    ) -> None:  # fmt: skip
         self._executions = {key: dict(runs) for key, runs in executions.items()}
+        self._targets = {key: dict(where) for key, where in targets.items()}
         self.total = total
 
     @cached_property
@@ -72,6 +81,20 @@ class ExecutionCounts:
                     start, end = starts[number], starts[number + 1]
                     item = InstructionKey(key.address + start, key.user, key.frames, key.data[start:end], key.bits)
                     found[item] = found.get(item, 0) + times
+        return found
+
+    @cached_property
+    def indirect_calls(self) -> dict[InstructionKey, dict[int, int]]:
+        """By call through a pointer, in 64-bit code: how often to which address; UNKNOWN for those beyond the few of a site
+        that are told apart. (A call to what is no address faults, and may be here all the same.)"""
+        found: dict[InstructionKey, dict[int, int]] = {}
+        for key, targets in self._targets.items():
+            start, end = _starts(key)[-2:]
+            item = InstructionKey(key.address + start, key.user, key.frames, key.data[start:end], key.bits)
+            if item.decode().flow_control == FlowControl.INDIRECT_CALL:
+                where = found.setdefault(item, {})
+                for target, times in targets.items():
+                    where[target] = where.get(target, 0) + times
         return found
 
     @cached_property
@@ -141,4 +164,4 @@ def _starts(key: CodeKey) -> list[int]:
     return starts
 
 
-__all__ = ["ExecutionCounts", "InstructionKey", "UnitCount"]
+__all__ = ["UNKNOWN", "ExecutionCounts", "InstructionKey", "UnitCount"]

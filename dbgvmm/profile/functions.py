@@ -1,9 +1,9 @@
 """Execution counts by function, and who called whom how often.
 
 A function is what a symbol covers; code without one is grouped by page. Exact are: the instructions of a function, the
-executions of its first instruction, and each direct call or jump to it, by call site. Where an indirect branch went is
-not counted, so arrivals that no direct branch explains (through pointers, returns from nowhere, exceptions, loops whose
-head is the first instruction) are one number for each function.
+executions of its first instruction, and each call or direct jump to it, by call site; of calls through pointers the first
+few targets of each site are told apart. Where indirect jumps went is not counted, so arrivals that nothing here explains
+(jumps through pointers, exceptions, loops whose head is the first instruction) are one number for each function.
 
 Inclusive costs are apportioned as gprof does (Graham, Kessler, McKusick, "gprof: a call graph execution profiler",
 SIGPLAN 1982): a call is taken to cost what calls of that function cost on average. Within a cycle of functions that call
@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from iced_x86 import FlowControl
 
 from dbgvmm.hardware.layout import PAGE_SHIFT, PAGE_SIZE
-from dbgvmm.profile.counts import ExecutionCounts, InstructionKey
+from dbgvmm.profile.counts import UNKNOWN, ExecutionCounts, InstructionKey
 from dbgvmm.profile.cycles import cycles_of
 
 
@@ -52,7 +52,7 @@ class FunctionKey(NamedTuple):
 class FunctionCount:
     """What a function did.
 
-    instructions: retired in it. arrivals: executions of its first instruction. called: by direct calls; jumped: by direct
+    instructions: retired in it. arrivals: executions of its first instruction. called: by calls; jumped: by direct
     unconditional jumps out of other functions (tail calls). loops: it may branch back to its own first instruction, so
     that arrivals are more than calls. inclusive: with what it called, apportioned.
     """
@@ -75,13 +75,13 @@ class FunctionCount:
 
     @property
     def otherwise(self) -> int:
-        """Arrivals that no direct call and no jump from elsewhere explains."""
+        """Arrivals that no call and no direct jump from elsewhere explains."""
         return max(self.arrivals - self.called - self.jumped, 0)
 
 
 @dataclass(frozen=True, order=True)
 class CallArc:
-    """Direct calls (or tail calls, which are jumps) from one site to one address, and how often."""
+    """Calls (or tail calls, which are direct jumps) from one site to one address, and how often. indirect: by a pointer."""
 
     caller: FunctionKey
     callee: FunctionKey
@@ -89,20 +89,21 @@ class CallArc:
     target: int
     times: int
     tail: bool
+    indirect: bool = False
 
 
 @dataclass
 class FunctionProfile:
-    """All functions that ran, and the direct calls between them.
+    """All functions that ran, and the calls between them.
 
-    code: executions by function and linear address. indirect: executed indirect calls, by function and site. total:
-    instructions.
+    code: executions by function and linear address. elsewhere: calls through pointers whose targets are not known, by
+    function and site. total: instructions.
     """
 
     functions: dict[FunctionKey, FunctionCount]
     code: dict[FunctionKey, dict[int, int]]
     arcs: list[CallArc]
-    indirect: dict[tuple[FunctionKey, int], int]
+    elsewhere: dict[tuple[FunctionKey, int], int]
     total: int
     _share: dict[FunctionKey, float] = field(default_factory=dict)
     _cycle: dict[FunctionKey, int] = field(default_factory=dict)
@@ -143,8 +144,8 @@ class _Builder:
         self._functions: dict[FunctionKey, FunctionCount] = {}
         self._code: dict[FunctionKey, dict[int, int]] = {}
         self._known: list[tuple[int, int, str, bool]] = [(1, 0, "", False)]
-        self._calls: dict[tuple[FunctionKey, int, int, bool], int] = {}
-        self._indirect: dict[tuple[FunctionKey, int], int] = {}
+        self._calls: dict[tuple[FunctionKey, int, int, bool, bool], int] = {}
+        self._elsewhere: dict[tuple[FunctionKey, int], int] = {}
         self._branches: list[_Branch] = []
 
     def _range(self, address: int) -> tuple[int, int, str, bool]:
@@ -183,7 +184,7 @@ class _Builder:
         flow = instruction.flow_control
         if flow == FlowControl.INDIRECT_CALL:
             at = function.key, item.address
-            self._indirect[at] = self._indirect.get(at, 0) + times
+            self._elsewhere[at] = self._elsewhere.get(at, 0) + times
         elif flow in (FlowControl.CALL, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH):
             target = instruction.near_branch_target
             call, conditional = flow == FlowControl.CALL, flow == FlowControl.CONDITIONAL_BRANCH
@@ -201,20 +202,32 @@ class _Builder:
                 if branch.conditional or start == caller.address or target != start:
                     continue
             if counts.at(target, user=caller.user):
-                key = caller, branch.site, target, not branch.call
+                key = caller, branch.site, target, not branch.call, False
                 self._calls[key] = self._calls.get(key, 0) + branch.times
+        self._add_indirect(counts)
         arcs = []
-        for (caller, site, target, tail), times in self._calls.items():
+        for (caller, site, target, tail, indirect), times in self._calls.items():
             callee = self.function(target, caller.user)
             if target == callee.address and tail:
                 callee.jumped += times
             elif target == callee.address:
                 callee.called += times
-            arcs.append(CallArc(caller, callee.key, site, target, times, tail))
+            arcs.append(CallArc(caller, callee.key, site, target, times, tail, indirect))
         arcs.sort()
-        profile = FunctionProfile(self._functions, self._code, arcs, self._indirect, counts.total)
+        elsewhere = {at: times for at, times in self._elsewhere.items() if times}
+        profile = FunctionProfile(self._functions, self._code, arcs, elsewhere, counts.total)
         _apportion(profile)
         return profile
+
+
+    def _add_indirect(self, counts: ExecutionCounts) -> None:
+        for item, targets in counts.indirect_calls.items():
+            caller = self.function(item.address, item.user).key
+            for target, times in targets.items():
+                if target != UNKNOWN and counts.at(target, user=item.user):
+                    key = caller, item.address, target, False, True
+                    self._calls[key] = self._calls.get(key, 0) + times
+                    self._elsewhere[caller, item.address] -= times
 
 
 def _apportion(profile: FunctionProfile) -> None:

@@ -17,6 +17,8 @@ from lockstep_assembler import Assembler, relative_to_rip
 from lockstep_random import Genes, assemble, genes
 from lockstep_state import Outcome, Program
 
+from dbgvmm.bt.counting import UNKNOWN
+from dbgvmm.bt.emit_counting import SLOTS
 from dbgvmm.hardware.layout import TC_OFFSET, TC_VA
 
 RINGS = pytest.mark.parametrize("cpl", [0, 3])
@@ -128,6 +130,39 @@ def test_calls_returns_and_calls_through_registers(cpl: int) -> None:
     program = Assembler().load(Register.RCX, 5).address(Register.RBX, "leaf").label("top").branch(Code.CALL_REL32_64, "leaf")
     program.raw("ff d3").branch(Code.LOOP_REL8_64_RCX, "top").branch(Code.JMP_REL32_64, "end").label("leaf").raw("48 ff c0 c3")
     check_counts(program.label("end").raw("90").program(cpl=cpl), (3, 9, 20))
+
+
+@RINGS
+@pytest.mark.parametrize("functions", [1, 3, SLOTS, SLOTS + 3])
+def test_where_calls_through_pointers_go_is_counted_with_flags_alive(functions: int, cpl: int) -> None:
+    """A table of functions is called in turn, again and again; each adds with the carry that was there at the call."""
+    times = 12
+    program = Assembler().load(Register.RCX, times * functions).address(Register.RBX, "first").load(Register.R9, functions)
+    program.raw("4c 89 ce").label("top").raw("48 89 d8 f9 ff d0")  # mov rsi, r9; top: mov rax, rbx; stc; call rax
+    program.raw("48 83 c3 08 48 ff ce").branch(Code.JNE_REL8_64, "next")  # add rbx, 8; dec rsi
+    program.address(Register.RBX, "first").raw("4c 89 ce").label("next").branch(Code.LOOP_REL8_64_RCX, "top")
+    program.branch(Code.JMP_REL32_64, "end").label("first")
+    for number in range(functions):
+        program.raw(bytes((0x48, 0x83, 0xD2, number, 0xC3, 0x90, 0x90, 0x90)))  # adc rdx, number; ret
+    placed = program.label("end").raw("90").program(cpl=cpl, limit=4000)
+    world().load(placed)
+    check_counts(placed, (5, 17, 60))
+    _, labels = program.code()
+    site = labels["top"] + 4
+    world().load(placed)
+    counters = world().machine.counters
+    counters.clear()
+    world().run_freely(placed.end - 1, 1)
+    counts = counters.counts()
+    (targets,) = (found for item, found in counts.indirect_calls.items() if item.address == site)
+    addresses = [labels["first"] + 8 * number for number in range(functions)]
+    known = {target: found for target, found in targets.items() if target != UNKNOWN}
+    assert sum(targets.values()) == counts.at(site) == times * functions
+    assert set(known) <= set(addresses)
+    if functions <= SLOTS:
+        assert known == dict.fromkeys(addresses, times)
+    else:
+        assert sum(found == times for found in known.values()) >= SLOTS - 1 and targets[UNKNOWN] > times
 
 
 @RINGS
