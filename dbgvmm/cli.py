@@ -24,7 +24,7 @@ from dbgvmm.exit_status import ExitStatus, status_of
 from dbgvmm.machine import Machine, MachineConfig
 from dbgvmm.options import parse_arguments
 from dbgvmm.outside import Outside
-from dbgvmm.repl import PlainReader, ReplLoop, TerminalReader
+from dbgvmm.repl import LiveScreen, PlainReader, ReplLoop, TerminalReader
 from dbgvmm.supervisor import Repl, Script, ScriptError, Supervisor
 from gdbstub import TransportError
 
@@ -213,6 +213,8 @@ def make_repl(supervisor: Supervisor) -> Repl:
         return supervisor.left or (gdb is not None and gdb.wants_machine)
 
     if sys.stdin.isatty():
+        if sys.stdout.isatty():
+            session.screen = LiveScreen(supervisor.outside)
         return ReplLoop(session, table, TerminalReader(session, table, filenos), taken)
     return ReplLoop(session, table, PlainReader(sys.stdin.fileno(), filenos), taken)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import select
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
@@ -20,6 +22,8 @@ from dbgvmm.machine import Machine
 
 _LONGEST_WAIT: Final = 1.0
 """Seconds that a halted guest is made to wait at most, whatever its next timer says."""
+_MOST_HELD: Final = 1 << 16
+"""Bytes of what the guest prints that are kept while somebody else has the terminal."""
 _LOOK_AGAIN: Final = 0.05
 """Seconds after which a wait looks whether a signal handler has asked for a stop."""
 
@@ -33,6 +37,7 @@ class Outside:
         self._gdb = gdb
         self._keyboard = isinstance(serial, StdioSerial) and os.isatty(sys.stdin.fileno())
         self.at_line_start = True
+        self._held: bytearray | None = None
         machine.serial_out = self._write
         machine.service = self._service
         machine.idle = self._idle
@@ -44,13 +49,26 @@ class Outside:
 
     def resume(self) -> None:
         """The guest begins to run: it has the terminal."""
-        if isinstance(self._serial, StdioSerial):
+        if isinstance(self._serial, StdioSerial) and self._held is None:
             self._serial.resume()
 
     def suspend(self) -> None:
         """The guest has stopped: the terminal is the person's."""
         if isinstance(self._serial, StdioSerial):
             self._serial.suspend()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The terminal is not the guest's while it runs: no key goes there, and what it prints is shown at the end."""
+        if not isinstance(self._serial, StdioSerial):
+            yield
+            return
+        self._held = held = bytearray()
+        try:
+            yield
+        finally:
+            self._held = None
+            self._write(bytes(held))
 
     def close(self) -> None:
         """Give terminal, sockets and files back."""
@@ -59,11 +77,17 @@ class Outside:
             self._gdb.close()
 
     def _write(self, data: bytes) -> None:
+        if self._held is not None:
+            self._held += data
+            del self._held[:-_MOST_HELD]
+            return
+        if not data:
+            return
         self._serial.write(data)
         self.at_line_start = data.endswith(b"\n")
 
     def _service(self) -> None:
-        data = self._serial.poll()
+        data = self._serial.poll() if self._held is None else b""
         if data:
             self._machine.serial_input(data)
         if self._gdb is not None:
@@ -71,7 +95,7 @@ class Outside:
 
     def _filenos(self) -> list[int]:
         numbers = list(self._gdb.filenos()) if self._gdb is not None else []
-        serial = self._serial.fileno()
+        serial = self._serial.fileno() if self._held is None else None
         return numbers if serial is None else [*numbers, serial]
 
     def _someone_is_there(self) -> bool:

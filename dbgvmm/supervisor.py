@@ -64,6 +64,7 @@ class Supervisor:
         self.outside = outside
         self.gdb = gdb
         self.session = Session(machine, run=self.run)
+        self.session.show = lambda text: print(text, flush=True)
         self.make_repl: Callable[[], Repl] | None = None
         self.repl_wanted = False
         self._max_count = max_count

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from dbgvmm.bt import units
 from dbgvmm.bt.emission import EXIT
+from dbgvmm.bt.mechanisms import RECORDING
 from dbgvmm.bt.units import Site, TranslationUnit
 from dbgvmm.hardware.layout import MASK64
 
@@ -51,19 +52,23 @@ class ExitPlaces:
         self._dispatcher = dispatcher
         self._observer = observer
         self._place: tuple[int, int] | None = None
+        self._finding = 0.0
         self.handler: Callable[[int], None] = dispatcher.on_exit
         self._context = dispatcher.engine.context
 
     def on_exit(self, vector: int) -> None:
         """The engine's handler while somebody observes."""
+        start = perf_counter()
         self._place = self._find(vector)
+        self._finding = perf_counter() - start
+        self._dispatcher.ledger.add_work(RECORDING, self._finding)
         self.handler(vector)
 
     def on_interruption(self) -> None:
         """The same for code that runs in place."""
         direct = self._dispatcher.direct
         if direct is not None:
-            self._place = direct.place()
+            self._place, self._finding = direct.place(), 0.0
             direct.on_interruption()
 
     def note(self, start: float) -> None:
@@ -71,10 +76,10 @@ class ExitPlaces:
         ledger = self._dispatcher.ledger
         key, place = ledger.key, self._place
         seconds = ledger.note(start)
-        whole = perf_counter() - start
+        whole = perf_counter() - start - self._finding
         self._place = None
         if place is not None:
-            self._observer(ObservedExit(key, *place, start, seconds, whole))
+            ledger.timed_beside(RECORDING, self._observer, ObservedExit(key, *place, start, seconds, whole))
 
     def _find(self, vector: int) -> tuple[int, int]:
         """Guest RIP, and instructions retired before it."""

@@ -69,6 +69,13 @@ class ExitLedger:
             cell.seconds += elapsed - self.inner
             self.inner = outer + elapsed
 
+    def add_work(self, key: int, seconds: float) -> None:
+        """Work of the exit that is being handled took so long."""
+        cell = self.cells[key]
+        cell.count += 1
+        cell.seconds += seconds
+        self.inner += seconds
+
     def timed_beside(self, key: int, work: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
         """The same for work that may also come while no exit is being handled: then it is part of none."""
         outside = self.key == OTHER

@@ -56,6 +56,7 @@ class Mechanism(IntEnum):
     STEP_CALLOUT = 37
     ENTRY = 38
     OUTSIDE = 39
+    RECORDING = 40
 
     @property
     def is_exit(self) -> bool:
@@ -104,6 +105,7 @@ _TITLES: Final[dict[Mechanism, tuple[str, str]]] = {
     Mechanism.STEP_CALLOUT: ("emulated", "sensitive instructions of 16-bit and 32-bit code"),
     Mechanism.ENTRY: ("entry", "beginning to run after a stop"),
     Mechanism.OUTSIDE: ("outside", "console, gdb and people: looking, and waiting while the guest is halted"),
+    Mechanism.RECORDING: ("recording", "keeping exits one by one, and where they come from, for who asked for it"),
 }
 
 # Keys of mechanisms without a detail: plain numbers, for the way of every exit.
@@ -131,6 +133,7 @@ MMIO: Final = int(Mechanism.MMIO)
 STEP_CALLOUT: Final = int(Mechanism.STEP_CALLOUT)
 ENTRY: Final = int(Mechanism.ENTRY)
 OUTSIDE: Final = int(Mechanism.OUTSIDE)
+RECORDING: Final = int(Mechanism.RECORDING)
 
 _BY_SITE: Final = {
     units.EDGE: Mechanism.CHAIN,

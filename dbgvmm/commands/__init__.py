@@ -38,6 +38,7 @@ from dbgvmm.commands import (
     symbols,
     time,
     timeline,
+    top,
     tracepoints,
     values,
 )
@@ -65,6 +66,7 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     disassembly,
     inside,
     exits,
+    top,
     timeline,
     counting,
     hot,

@@ -12,13 +12,14 @@ from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import Vector
 from dbgvmm.profile.exits import MomentError
+from dbgvmm.profile.in_tc import emulated_in_tc
 from dbgvmm.profile.moments import Interval, Row
 from dbgvmm.profile.places import PlaceRow
 
 MechanismName = Literal[
     "callout", "port", "cr3", "halt", "chain", "lookup", "window", "slice", "precise", "if", "hidden", "ad", "true", "trace",
     "store", "exception", "break", "probe", "watch", "step", "direct", "other", "translation", "interrupt", "delivery",
-    "device", "mmio", "emulated", "entry", "outside",
+    "device", "mmio", "emulated", "entry", "outside", "recording",
 ]  # fmt: skip
 _BY_NAME: Final = {mechanism.title: mechanism for mechanism in Mechanism}
 _SHOWN_PLACES: Final = 30
@@ -37,7 +38,8 @@ class ExitTable:
     """Guest time and the monitor's, apart, and each mechanism's part.
 
     instructions, guest_ns: of the guest's time. seconds: of the host's, spent running; of them translated_seconds in
-    translated code, the rest in `rows`.
+    translated code, the rest in `rows`. in_tc: sensitive instructions that never left, while execution counters ran (since
+    they were started, whatever moments were asked for); None if nothing was counted.
     """
 
     first_instruction: int
@@ -47,6 +49,7 @@ class ExitTable:
     seconds: float
     translated_seconds: float
     rows: tuple[Row, ...]
+    in_tc: dict[str, int] | None
 
     def __str__(self) -> str:
         monitor = self.seconds - self.translated_seconds
@@ -62,7 +65,13 @@ class ExitTable:
             lines += [(f"  {row.mechanism}", *_figures(row), _BY_NAME[row.mechanism].meaning) for row in rows]
         share = self.translated_seconds / self.seconds if self.seconds else 0.0
         lines.append(("translated code", "", "", f"{self.translated_seconds * 1000:,.2f}", "", f"{share:.1%}"))
-        return f"{title}\n{columns(lines, right=_RIGHT)}"
+        return f"{title}\n{columns(lines, right=_RIGHT)}\n{self._in_tc_text()}"
+
+    def _in_tc_text(self) -> str:
+        if self.in_tc is None:
+            return "emulated in the TC, without an exit: not counted (`counters start` counts)"
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.in_tc.items()) or "nothing"
+        return f"emulated in the TC, without an exit, while counters ran: {counts}"
 
 
 @dataclass(frozen=True)
@@ -197,7 +206,8 @@ def exits(
     rows = interval.rows()
     if which is None:
         return ExitTable(
-            interval.start, interval.instructions, interval.ns, interval.exits, interval.seconds, interval.guest_seconds, rows
+            interval.start, interval.instructions, interval.ns, interval.exits, interval.seconds, interval.guest_seconds, rows,
+            emulated_in_tc(machine),
         )
     total = next((row for row in rows if row.mechanism == mechanism), None)
     whole = since is None and until is None and places is not None

@@ -40,7 +40,11 @@ class Monitor:
             if not call.command.resumes:
                 return self._shown(call.run(self.session), show)
             with _console_of(self.session.machine, show):
-                result = call.run(self.session)
+                self.session.show = lambda text: show(f"{text}\n")
+                try:
+                    result = call.run(self.session)
+                finally:
+                    self.session.show = None
             return str(result) if call.json else f"{result}\n{_MOVED}"
         except CommandError as error:
             raise TargetError(str(error)) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +30,23 @@ class RunFunction(Protocol):
     def __call__(self, *, steps: int | None = None, max_count: int | None = None) -> Stop: ...
 
 
+class OpenScreen(Protocol):
+    """A terminal while a command has it."""
+
+    def draw(self, text: str) -> None:
+        """Show `text` and nothing else."""
+
+    def key(self) -> str:
+        """A key that was pressed, "" if none."""
+
+
+class Screen(Protocol):
+    """A terminal that can be had."""
+
+    def open(self) -> AbstractContextManager[OpenScreen]:
+        """Have it."""
+
+
 class Session:
     """One person's (or script's) view of a machine.
 
@@ -50,6 +69,10 @@ class Session:
         """Ctrl-C was pressed while a command works: one that takes long looks at it."""
         self.examined_format = ("x", "w")
         self.examined_to = 0
+        self.show: Callable[[str], None] | None = None
+        """Where a command that takes long shows what it has so far; None: people see only its result."""
+        self.screen: Screen | None = None
+        """A terminal that a command may draw on while the guest runs."""
         self._run: RunFunction = run or machine.run
 
     @property
@@ -61,6 +84,16 @@ class Session:
     def points(self) -> NumberedPoints:
         """The machine's breakpoints, watchpoints and catchpoints that have a number."""
         return self.machine.numbered
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Commands show nothing before their result."""
+        saved = self.show, self.screen
+        self.show = self.screen = None
+        try:
+            yield
+        finally:
+            self.show, self.screen = saved
 
     def check_interrupt(self) -> None:
         """Commands that take long call this now and then. Raises CommandError if Ctrl-C was pressed."""

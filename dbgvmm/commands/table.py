@@ -212,8 +212,10 @@ class Call:
 
     def run(self, session: Session) -> object:
         """Do it. `str` of what it returns is what to show. Raises CommandError, QuitRequest."""
-        result = self.command.run_words(session, self.words, self.fmt)
-        return as_json(result) if self.json else result
+        if not self.json:
+            return self.command.run_words(session, self.words, self.fmt)
+        with session.quietly():
+            return as_json(self.command.run_words(session, self.words, self.fmt))
 
 
 class CommandTable:

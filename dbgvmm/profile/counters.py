@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from dbgvmm.bt.counter_area import CounterArea
 from dbgvmm.bt.counting import UnitCounting
-from dbgvmm.bt.mechanisms import Mechanism
 from dbgvmm.profile.counts import ExecutionCounts
+from dbgvmm.profile.moments import Interval
 
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
@@ -47,8 +47,8 @@ class Counters:
         self._on = False
         self._before = 0
         self._since = 0
-        self._host = HostTime(0.0, {})
-        self._host_since = self._host
+        self._intervals: list[Interval] = []
+        self._began = machine.exits.snapshot()
         self._snapshot: ExecutionCounts | None = None
 
     @property
@@ -64,13 +64,16 @@ class Counters:
     @property
     def host_time(self) -> HostTime:
         """What counting runs have cost the host."""
-        if not self._on:
-            return self._host
-        now, began, before = self._clocks(), self._host_since, self._host
-        return HostTime(
-            before.total + now.total - began.total,
-            {name: before.monitor.get(name, 0.0) + spent - began.monitor.get(name, 0.0) for name, spent in now.monitor.items()},
-        )
+        spent: dict[str, float] = {}
+        for interval in self.intervals:
+            for row in interval.rows():
+                spent[row.mechanism] = spent.get(row.mechanism, 0.0) + row.seconds
+        return HostTime(sum(interval.seconds for interval in self.intervals), spent)
+
+    @property
+    def intervals(self) -> tuple[Interval, ...]:
+        """What the ledger of exits has noted while counters ran, one for each time that they did."""
+        return (*self._intervals, self._machine.exits.snapshot() - self._began) if self._on else tuple(self._intervals)
 
     def start(self) -> None:
         """Count from here on, on top of what was counted before. Raises CountersError while the guest runs."""
@@ -84,14 +87,14 @@ class Counters:
         machine.dispatcher.count_executions(self._counting)
         self._on = True
         self._since = machine.count
-        self._host_since = self._clocks()
+        self._began = machine.exits.snapshot()
 
     def stop(self) -> None:
         """Count no longer, and keep what was counted. Raises CountersError while the guest runs."""
         if not self._on:
             return
         self._demand_stopped("stop")
-        self._host = self.host_time
+        self._intervals = list(self.intervals)
         self._before = self.total
         self._on = False
         self._machine.dispatcher.count_executions(None)
@@ -103,8 +106,8 @@ class Counters:
         self._snapshot = None
         self._before = 0
         self._since = self._machine.count
-        self._host = HostTime(0.0, {})
-        self._host_since = self._clocks()
+        self._intervals.clear()
+        self._began = self._machine.exits.snapshot()
 
     def counts(self) -> ExecutionCounts:
         """What was executed how often up to now, as data of its own: it does not go on counting."""
@@ -119,13 +122,5 @@ class Counters:
     def _demand_stopped(self, what: str) -> None:
         if self._machine.running:
             raise CountersError(f"the guest runs: stop it before you {what} the counters")
-
-    def _clocks(self) -> HostTime:
-        seconds_of = self._machine.dispatcher.ledger.seconds_of
-        spent = {
-            mechanism.title: seconds_of(mechanism) for mechanism in Mechanism if mechanism is not Mechanism.OUTSIDE
-        }
-        return HostTime(self._machine.seconds_total, spent)
-
 
 __all__ = ["Counters", "CountersError", "HostTime"]

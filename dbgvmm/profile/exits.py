@@ -10,10 +10,11 @@ What every exit was, and the host's time for it, is known always. Which instruct
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final
 
-from dbgvmm.bt.exit_places import ObservedExit
+from dbgvmm.bt.exit_places import ObservedExit, Observer
 from dbgvmm.bt.mechanisms import parts
+from dbgvmm.guest_os import GuestOsError
 from dbgvmm.profile.moments import POWER_ON, GuestNanoseconds, InstructionCount, Interval, Moment
 from dbgvmm.profile.places import Places
 from dbgvmm.profile.recording import MOST_EVENTS, Recording
@@ -22,34 +23,24 @@ if TYPE_CHECKING:
     from dbgvmm.machine import Machine
 
 
-class _Task(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def pid(self) -> int: ...
-
-
-class _System(Protocol):
-    def current_task(self) -> _Task | None: ...
-
-    def syscalls(self) -> dict[int, str]: ...
+_MOST_FAILURES: Final = 3
 
 
 class _Names:
-    """Tasks' names from an operating system that the machine knows of, until it cannot be read."""
+    """Tasks' names from the guest's operating system, until it has often enough turned out that it cannot be read."""
 
-    def __init__(self, system: _System) -> None:
-        self._system: _System | None = system
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._failures = 0
 
     def current(self) -> str:
         """ "init, 1", or ""."""
-        if self._system is None:
+        if self._failures >= _MOST_FAILURES:
             return ""
         try:
-            task = self._system.current_task()
-        except Exception:  # noqa: BLE001 - whatever is in guest memory, the guest runs on: it is recorded without names
-            self._system = None
+            task = self._machine.os.current_task()
+        except GuestOsError:
+            self._failures += 1
             return ""
         return "" if task is None else f"{task.name}, {task.pid}"
 
@@ -66,6 +57,7 @@ class Exits:
         self.moments: dict[str, Moment] = {}
         self.places: Places | None = None
         self.recording: Recording | None = None
+        self._observers: tuple[Observer, ...] = ()
 
     # -- moments
 
@@ -104,14 +96,16 @@ class Exits:
 
     def keep_places(self) -> Places:
         """From now on, count exits by the guest's instruction, from nothing."""
-        self.places = Places()
-        self._observe()
-        return self.places
+        self.drop_places()
+        self.places = places = Places()
+        self.observe(places.add)
+        return places
 
     def drop_places(self) -> None:
         """Count them no more, and forget what was counted."""
-        self.places = None
-        self._observe()
+        if self.places is not None:
+            self.forget(self.places.add)
+            self.places = None
 
     # -- recordings
 
@@ -119,24 +113,15 @@ class Exits:
         """Record exits and events of the guest from now on. Raises MomentError if that is being done already."""
         if self.recording is not None and self.recording.running:
             raise MomentError("a recording is running: `timeline stop` ends it")
-        system = self._system()
-        names = None if system is None else _Names(system)
-        self.recording = recording = Recording(self._machine, self.snapshot(), most, names)
-        self._observe()
+        self.recording = recording = Recording(self._machine, self.snapshot(), most, _Names(self._machine))
+        self.observe(recording.add_exit)
         return recording
 
-    def _system(self) -> _System | None:
-        system: _System | None = getattr(self._machine, "os", None)
-        return system
-
     def call_names(self) -> dict[int, str]:
-        """System calls' names by number, if the machine knows its guest's system and that can tell."""
-        system = self._system()
-        if system is None:
-            return {}
+        """System calls' names by number, if the guest's system is known and can tell."""
         try:
-            return system.syscalls()
-        except Exception:  # noqa: BLE001 - then they are shown by number
+            return self._machine.os.syscalls()
+        except GuestOsError:
             return {}
 
     def stop_recording(self) -> Recording:
@@ -145,15 +130,21 @@ class Exits:
         if recording is None or not recording.running:
             raise MomentError("nothing is being recorded: `timeline start` begins")
         recording.stop(self.snapshot())
-        self._observe()
+        self.forget(recording.add_exit)
         return recording
 
-    def _observe(self) -> None:
-        wanted = self.places is not None or (self.recording is not None and self.recording.running)
-        self._machine.dispatcher.observe_exits(self._on_exit if wanted else None)
+    # -- whoever wants to be told of each exit
 
-    def _on_exit(self, exit_: ObservedExit) -> None:
-        if self.places is not None:
-            self.places.add(exit_)
-        if self.recording is not None and self.recording.running:
-            self.recording.add_exit(exit_)
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of each exit from now on."""
+        self._observers = (*self._observers, observer)
+        self._machine.dispatcher.observe_exits(self._tell)
+
+    def forget(self, observer: Observer) -> None:
+        """Tell it no more. When nobody is told, it costs nothing."""
+        self._observers = tuple(known for known in self._observers if known != observer)
+        self._machine.dispatcher.observe_exits(self._tell if self._observers else None)
+
+    def _tell(self, exit_: ObservedExit) -> None:
+        for observer in self._observers:
+            observer(exit_)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from iced_x86 import Instruction, Mnemonic
 
+from dbgvmm.bt.mechanisms import RECORDING
 from dbgvmm.cpu.bits import GPR
 from dbgvmm.profile.moments import GuestNanoseconds, InstructionCount
 
@@ -168,7 +169,8 @@ class GuestEvents:
 
     def _tell(self, kind: EventKind, count: int, number: int, rip: int, cpl: int, rsp: int, cr3: int) -> None:
         if cpl == _USER and not self._task_known and kind is not EventKind.RETURN:
-            self._task = self._names.current() if self._names is not None else ""
+            timed = self._machine.dispatcher.ledger.timed
+            self._task = timed(RECORDING, self._names.current) if self._names is not None else ""
             self._task_known = True
         ns = GuestNanoseconds(self._machine.clock.ns_at(count))
         task = self._task if self._task_known else ""
