@@ -336,7 +336,7 @@ class Machine(Scriptable):
         try:
             if self.cpu.halted:
                 self.dispatcher.stop_requested = False  # the last run's: with it, the wait would end before it is over
-                self.dispatcher.ledger.timed_beside(ENTRY, self.dispatcher.on_halt)
+                self.dispatcher.ledger.timed(ENTRY, self.dispatcher.on_halt)
             if self._pending_stop is not None:
                 pass  # still halted for good
             elif steps is None or steps > 0:
@@ -460,11 +460,11 @@ class Machine(Scriptable):
 
     def _mmio_read(self, gpa: int, size: int) -> int:
         self.mmio_accesses += 1
-        return self.dispatcher.ledger.timed_beside(MMIO, self.board.mmio.read, gpa, size)
+        return self.dispatcher.ledger.timed(MMIO, self.board.mmio.read, gpa, size)
 
     def _mmio_write(self, gpa: int, size: int, value: int) -> None:
         self.mmio_accesses += 1
-        self.dispatcher.ledger.timed_beside(MMIO, self.board.mmio.write, gpa, value, size)
+        self.dispatcher.ledger.timed(MMIO, self.board.mmio.write, gpa, value, size)
 
     # -- the end
 

@@ -60,7 +60,7 @@ class TranslationCache:
         self.mmu = mmu
         self.data = data
         self.translator = Translator()
-        self.ledger = ExitLedger()
+        self.ledger = ExitLedger(engine.meter)
         self.all_breakpoints: set[int] = set()
         """Guest addresses at which the monitor may want to be asked."""
         self.breakpoints: set[int] = set()

@@ -136,7 +136,7 @@ class DirectUser:
     def on_interruption(self) -> None:
         """The engine left a block early: for a system call, or because the deadline is near."""
         dispatcher = self._dispatcher
-        dispatcher.ledger.key = DIRECT
+        dispatcher.ledger.exit_is(DIRECT)
         if not self.active:
             raise EngineError("the engine stopped and nobody asked for it")
         context = dispatcher.engine.context
@@ -169,7 +169,7 @@ class DirectUser:
             dispatcher.deliver(fault)
             return
         dispatcher.retire(1)
-        dispatcher.ledger.key = callout_key(instruction, instruction.mnemonic, dispatcher.cpu)
+        dispatcher.ledger.exit_is(callout_key(instruction, instruction.mnemonic, dispatcher.cpu))
         dispatcher.execute(instruction, instruction.next_ip)
 
     def on_exit(self, vector: int) -> None:
@@ -177,7 +177,7 @@ class DirectUser:
         dispatcher = self._dispatcher
         context = dispatcher.engine.context
         rip = context.q[context.rip_q]
-        dispatcher.ledger.key = EXCEPTION | vector << DETAIL_SHIFT
+        dispatcher.ledger.exit_is(EXCEPTION | vector << DETAIL_SHIFT)
         if vector == Vector.PF:
             self._page_fault(rip, context.q[context.cr_q + 2], context.s[context.error_code_d])
             return

@@ -88,6 +88,8 @@ class Dispatcher:
         self.sync = sync
         self.callouts = callouts
         self.ledger = cache.ledger
+        self._meter = engine.meter
+        self._site_cells = tuple(self.ledger.cells[key] for key in SITE_KEYS)
         self.recovery = Recovery(engine.context, cpu, cache, data, sync)
         self.returns = ReturnSelectors(cpu, data, sync)
         self.stepper = Stepper(self)
@@ -165,7 +167,7 @@ class Dispatcher:
         engine, places = self.engine, self._places
         handler = self.watching.on_exit if self.watching.active else self.on_exit
         if places is None:
-            engine.handler, engine.after_exit = handler, self.ledger.note
+            engine.handler, engine.after_exit = handler, None
         else:
             places.handler = handler
             engine.handler, engine.after_exit = places.on_exit, places.note
@@ -185,7 +187,7 @@ class Dispatcher:
             site = self.cache.sites.get(rip)
             if site is not None:
                 kind = site.kind
-                self.ledger.key = SITE_KEYS[kind]
+                self._meter.cell = self._site_cells[kind]
                 self._site_handlers[kind](site)
                 return
         if self.stepper.active:
@@ -491,7 +493,7 @@ class Dispatcher:
         self.sync.segments_dirty = True
         self.sync.store_control()
         self.update_pending()
-        self.ledger.timed_beside(ENTRY, self._begin)
+        self.ledger.timed(ENTRY, self._begin)
         if not self.stop_requested:
             self.engine.run()
 

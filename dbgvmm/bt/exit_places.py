@@ -55,31 +55,37 @@ class ExitPlaces:
         self._finding = 0.0
         self.handler: Callable[[int], None] = dispatcher.on_exit
         self._context = dispatcher.engine.context
+        self._meter = dispatcher.engine.meter
+        self._recording = dispatcher.ledger.cells[RECORDING]
 
     def on_exit(self, vector: int) -> None:
         """The engine's handler while somebody observes."""
         start = perf_counter()
         self._place = self._find(vector)
         self._finding = perf_counter() - start
-        self._dispatcher.ledger.add_work(RECORDING, self._finding)
+        self._meter.inner = 0.0
         self.handler(vector)
 
     def on_interruption(self) -> None:
         """The same for code that runs in place."""
         direct = self._dispatcher.direct
         if direct is not None:
-            self._place, self._finding = direct.place(), 0.0
+            self._place, self._finding, self._meter.inner = direct.place(), 0.0, 0.0
             direct.on_interruption()
 
     def note(self, start: float) -> None:
         """The end of an exit."""
-        ledger = self._dispatcher.ledger
-        key, place = ledger.key, self._place
-        seconds = ledger.note(start)
-        whole = perf_counter() - start - self._finding
+        meter, place, finding = self._meter, self._place, self._finding
+        cell = meter.cell
+        whole = meter.note(start)
+        if place is None:  # it had begun when nobody observed yet
+            return
+        cell.seconds -= finding
+        self._recording.seconds += finding
+        whole -= finding
         self._place = None
-        if place is not None:
-            ledger.timed_beside(RECORDING, self._observer, ObservedExit(key, *place, start, seconds, whole))
+        seen = ObservedExit(cell.key, *place, start, whole - meter.inner, whole)
+        meter.timed(self._recording, self._observer, seen)
 
     def _find(self, vector: int) -> tuple[int, int]:
         """Guest RIP, and instructions retired before it."""

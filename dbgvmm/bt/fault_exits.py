@@ -42,6 +42,8 @@ class FaultExits:
         self.mmu = dispatcher.mmu
         self.cache = dispatcher.cache
         self.ledger = dispatcher.ledger
+        self._meter = dispatcher.engine.meter
+        self._window_cell = self.ledger.cells[WINDOW_FAULT]
         self.recovery = dispatcher.recovery
         context = dispatcher.engine.context
         self._context = context
@@ -78,13 +80,13 @@ class FaultExits:
         updates = mmu.ad_updates
         outcome = mmu.on_page_fault(address, error, self.cpu.cpl == 3)
         if outcome == HIDDEN:
-            self.ledger.key = HIDDEN_FAULT if mmu.ad_updates == updates else AD_UPDATE
+            self.ledger.exit_is(HIDDEN_FAULT if mmu.ad_updates == updates else AD_UPDATE)
         elif outcome == TRUE:
-            self.ledger.key = TRUE_FAULT | mmu.fault_error << DETAIL_SHIFT
+            self.ledger.exit_is(TRUE_FAULT | mmu.fault_error << DETAIL_SHIFT)
         elif self._dispatcher.watching.concerns(mmu.trace_gpa):
-            self.ledger.key = WATCH
+            self.ledger.exit_is(WATCH)
         else:
-            self.ledger.key = TRACE | mmu.traces.kinds.get(mmu.trace_gpa >> 12, 0) << DETAIL_SHIFT
+            self.ledger.exit_is(TRACE | mmu.traces.kinds.get(mmu.trace_gpa >> 12, 0) << DETAIL_SHIFT)
         return outcome
 
     def _in_probe(self, tc_rip: int) -> bool:
@@ -92,7 +94,7 @@ class FaultExits:
         unit = self.cache.unit_at(tc_rip)
         leave = leave_at(unit, tc_rip) if unit is not None and unit.probes else 0
         if leave:
-            self.ledger.key = PROBE
+            self.ledger.exit_is(PROBE)
             self._q[self._rip] = leave
         return leave != 0
 
@@ -103,10 +105,10 @@ class FaultExits:
             return False
         target_rip = self._context.gpr[1]
         if is_canonical(target_rip) and is_lookup_slot(address):
-            self.ledger.key = LOOKUP_PAGE
+            self.ledger.exit_is(LOOKUP_PAGE)
             self.cache.lookup.make_page(address)
             return True
-        self.ledger.key = EXCEPTION | Vector.GP << DETAIL_SHIFT
+        self.ledger.exit_is(EXCEPTION | Vector.GP << DETAIL_SHIFT)
         self.recovery.restore(unit, unit.mark_at(tc_rip))
         self._dispatcher.stepper.undo_branch(self.cpu.rip)
         self._dispatcher.deliver(GuestFault(Vector.GP, 0, reason=f"branch to {target_rip:#x}, which is not canonical"))
@@ -116,12 +118,12 @@ class FaultExits:
         """What 57-bit hardware calls a page fault is #GP(0) or #SS(0) to a 48-bit guest."""
         self.recovery.recover(rip)
         vector = self._dispatcher.stack_or_general()
-        self.ledger.key = EXCEPTION | vector << DETAIL_SHIFT
+        self.ledger.exit_is(EXCEPTION | vector << DETAIL_SHIFT)
         self._dispatcher.deliver(GuestFault(vector, 0))
 
     def _on_window_fault(self, tc_rip: int) -> None:
         """A jump arrived at a TC page whose window is not open here: open it if the guest's mapping agrees."""
-        self.ledger.key = WINDOW_FAULT
+        self._meter.cell = self._window_cell
         cache = self.cache
         tc_page = cache.tc_pages.get((tc_rip - TC_VA) >> 12)
         if tc_page is None:
@@ -160,7 +162,7 @@ class FaultExits:
 
     def on_exception(self, vector: int) -> None:
         """The guest's own exception, found by the hardware."""
-        self.ledger.key = EXCEPTION | vector << DETAIL_SHIFT
+        self.ledger.exit_is(EXCEPTION | vector << DETAIL_SHIFT)
         rip = self._q[self._rip]
         if not TC_VA <= rip < TC_VA + TC_SIZE:
             raise EngineError(f"exception {vector} at {rip:#x}, outside the TC")

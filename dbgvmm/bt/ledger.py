@@ -1,17 +1,16 @@
 """The ledger: how often each mechanism of the monitor was at work, and the host's time that it took.
 
-Every exit is noted in one place, `note`, which the engine calls with the moment at which its exit began; whoever handles
-an exit has put its `key` here before. Work inside of exits is noted by `timed`. Both write the same cells.
+Its cells are those of the engine's meter, by key. Whoever handles an exit puts the exit's cell into the meter; the engine notes
+it there when the exit ends. Work inside of exits is noted by `timed`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
-from time import perf_counter
 from typing import ParamSpec, TypeVar
 
 from dbgvmm.bt.mechanisms import DETAIL_SHIFT, OTHER, Mechanism
+from dbgvmm.hardware.meter import Cell, Meter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,71 +18,35 @@ _MECHANISM = (1 << DETAIL_SHIFT) - 1
 _CALLOUTS = (Mechanism.CALLOUT, Mechanism.PORT, Mechanism.CR3_SWITCH, Mechanism.HALT)
 
 
-class Cell:
-    """Times, and host seconds without what is noted elsewhere."""
+class Cells(dict[int, Cell]):
+    """Cells by key (mechanisms.py), made when they are first asked for."""
 
-    __slots__ = ("count", "seconds")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.seconds = 0.0
+    def __missing__(self, key: int) -> Cell:
+        cell = self[key] = Cell(key)
+        return cell
 
 
 class ExitLedger:
-    """Counters since power-on; times are host seconds, for people only.
+    """Counters since power-on; times are host seconds, for people only."""
 
-    cells: by key (see mechanisms.py). key: what the exit that is being handled is, OTHER while none is. inner: host seconds
-    of work noted since that exit (or the work around) began.
-    """
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.cells = Cells()
 
-    __slots__ = ("cells", "inner", "key")
-
-    def __init__(self) -> None:
-        self.cells: defaultdict[int, Cell] = defaultdict(Cell)
-        self.key = OTHER
-        self.inner = 0.0
-
-    def note(self, start: float) -> float:
-        """An exit that began at `start` ends here. Returns the host seconds that are its own."""
-        cell = self.cells[self.key]
-        self.key = OTHER
-        cell.count += 1
-        elapsed = perf_counter() - start
-        inner = self.inner
-        if inner:
-            elapsed -= inner
-            self.inner = 0.0
-        cell.seconds += elapsed
-        return elapsed
+    def exit_is(self, key: int) -> None:
+        """What the exit that is being handled is. To be said before anything is done in it."""
+        self.meter.cell = self.cells[key]
 
     def timed(self, key: int, work: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
         """Do `work`, and note it under `key`."""
-        outer, self.inner = self.inner, 0.0
-        start = perf_counter()
-        try:
-            return work(*arguments, **named)
-        finally:
-            elapsed = perf_counter() - start
-            cell = self.cells[key]
-            cell.count += 1
-            cell.seconds += elapsed - self.inner
-            self.inner = outer + elapsed
+        return self.meter.timed(self.cells[key], work, *arguments, **named)
 
-    def add_work(self, key: int, seconds: float) -> None:
-        """Work of the exit that is being handled took so long."""
-        cell = self.cells[key]
-        cell.count += 1
-        cell.seconds += seconds
-        self.inner += seconds
-
-    def timed_beside(self, key: int, work: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-        """The same for work that may also come while no exit is being handled: then it is part of none."""
-        outside = self.key == OTHER
-        try:
-            return self.timed(key, work, *arguments, **named)
-        finally:
-            if outside:
-                self.inner = 0.0
+    def times(self) -> dict[int, tuple[int, float]]:
+        """How often and how long, by key, of all that has ever been."""
+        found = {key: (cell.count, cell.seconds) for key, cell in sorted(self.cells.items()) if cell.count}
+        if self.meter.none.count:
+            found[OTHER] = self.meter.none.count, 0.0
+        return found
 
     # -- sums
 

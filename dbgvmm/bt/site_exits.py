@@ -35,6 +35,8 @@ class SiteExits:
         self.sync = dispatcher.sync
         self.callouts = dispatcher.callouts
         self.ledger = dispatcher.ledger
+        self._meter = dispatcher.engine.meter
+        self._cells = dispatcher.ledger.cells
         self.recovery = dispatcher.recovery
         self.returns = dispatcher.returns
         self.same_level = SameLevelReturn()
@@ -57,7 +59,7 @@ class SiteExits:
         target_rip = site.guest_rip
         unit = site.unit
         if not site.linkable:
-            self.ledger.key = PRECISE_END
+            self.ledger.exit_is(PRECISE_END)
             self.recovery.account(unit, site.retired, False)
             self._dispatcher.resume_at(target_rip)
             return
@@ -166,7 +168,7 @@ class SiteExits:
         instruction = site.instruction
         assert instruction is not None
         mnemonic = instruction.mnemonic
-        self.ledger.key = callout_key(instruction, mnemonic, cpu)
+        self._meter.cell = self._cells[callout_key(instruction, mnemonic, cpu)]
         done = (
             self._return_to_same_level() if mnemonic == Mnemonic.IRETQ
             else mnemonic in SIMPLE and self._execute_simply(instruction, site)

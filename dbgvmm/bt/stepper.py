@@ -195,7 +195,7 @@ class Stepper:
         """The step ended (#DB), or the instruction faulted."""
         dispatcher = self._dispatcher
         context = dispatcher.engine.context
-        dispatcher.ledger.key = STEP if vector == Vector.DB else EXCEPTION | vector << DETAIL_SHIFT
+        dispatcher.ledger.exit_is(STEP if vector == Vector.DB else EXCEPTION | vector << DETAIL_SHIFT)
         if vector == Vector.PF and self._page_fault(context.q[context.cr_q + 2], context.s[context.error_code_d]):
             return
         self.active = False
@@ -219,7 +219,7 @@ class Stepper:
         dispatcher = self._dispatcher
         mmu = dispatcher.mmu
         if error & _FETCH and TC_VA <= address < TC_VA + TC_SIZE:
-            dispatcher.ledger.key = WINDOW_FAULT
+            dispatcher.ledger.exit_is(WINDOW_FAULT)
             dispatcher.faults.open_monitor_window(address)
             return True
         outcome = dispatcher.faults.find_cause(address, error)

@@ -30,6 +30,7 @@ from unicorn import x86_const as uc_x86
 from dbgvmm.hardware.context import ContextView, HFlags
 from dbgvmm.hardware.layout import CODE_ALIAS_VA, MASK64, MONITOR_PA, PAGE_SIZE, TC_OFFSET, TC_VA
 from dbgvmm.hardware.memory import FramePool, PhysicalMemory
+from dbgvmm.hardware.meter import Meter
 
 _INTR_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
 _BLOCK_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
@@ -103,8 +104,10 @@ class Engine:
         self.on_interruption: Callable[[], None] = lambda: None
         self.needs_flush = False
         self.exits = 0
-        self.after_exit: Callable[[float], object] = self._nothing_to_note
-        """Called at the end of each exit with the moment at which it began (`perf_counter`)."""
+        self.meter = Meter()
+        self.after_exit: Callable[[float], None] | None = None
+        """Called at the end of each exit with the moment at which it began (`perf_counter`), to note it in the meter; None: the
+        engine does."""
         self._flags_value = ctypes.c_uint64(0)
         self._flags_pointer = ctypes.byref(self._flags_value)
         self._flush_code = self._control_code(unicorn_const.UC_CTL_TLB_FLUSH, _IO_WRITE, 0)
@@ -157,16 +160,13 @@ class Engine:
     def _unhandled(self, vector: int) -> None:
         raise EngineError(f"exit {vector} and nobody to handle it")
 
-    @staticmethod
-    def _nothing_to_note(start: float) -> None:
-        """Nobody keeps a ledger."""
-
     def _make_interrupt_hook(self) -> Any:
         """The hook as a closure over locals: it runs hundreds of thousands of times a second."""
         context = self.context
         pointer, signed, old = context.pointer, context.s, context.old_exception_d
         save, restore, control = self._lib.uc_context_save, self._lib.uc_context_restore, self._lib.uc_ctl
         handle, flush_code = self._handle, self._flush_code
+        meter, none = self.meter, self.meter.none
 
         def on_interrupt(_uc: int, vector: int, _data: int) -> None:
             start = perf_counter()
@@ -183,7 +183,13 @@ class Engine:
                 self._error = error
                 self._lib.uc_emu_stop(handle)
             finally:
-                self.after_exit(start)
+                after = self.after_exit
+                if after is None:
+                    cell, meter.cell = meter.cell, none
+                    cell.count += 1
+                    cell.seconds += perf_counter() - start
+                else:
+                    after(start)
 
         return _INTR_HOOK(on_interrupt)
 
@@ -263,7 +269,7 @@ class Engine:
             try:
                 self.on_interruption()
             finally:
-                self.after_exit(start)
+                (self.after_exit or self.meter.note)(start)
             if self.stopping:
                 return
 

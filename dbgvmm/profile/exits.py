@@ -65,7 +65,7 @@ class Exits:
         """The ledger as it stands. `later - earlier` is what happened in between."""
         machine = self._machine
         count = machine.count
-        cells = {key: (cell.count, cell.seconds) for key, cell in sorted(machine.dispatcher.ledger.cells.items())}
+        cells = machine.dispatcher.ledger.times()
         ended = sum(number for key, (number, _) in cells.items() if parts(key)[0].is_exit)
         return Moment(
             InstructionCount(count), GuestNanoseconds(machine.clock.ns_at(count)), machine.seconds_total, ended, cells

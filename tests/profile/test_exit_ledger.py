@@ -15,7 +15,7 @@ from dbgvmm.profile.moments import POWER_ON, Interval
 
 GUESTS = ("hello", "exceptions", "pagetables", "smc", "modes", "selftest", "triplefault", "cpubound-small")
 COM1 = 0x3F8
-CLOCK_USERS = ("dbgvmm.bt.ledger", "dbgvmm.hardware.engine", "dbgvmm.machine")
+CLOCK_USERS = ("dbgvmm.hardware.meter", "dbgvmm.hardware.engine", "dbgvmm.machine")
 
 Booted = Callable[..., Machine]
 
