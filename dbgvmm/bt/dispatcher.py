@@ -58,7 +58,7 @@ _NO_ERROR_CODE: Final = frozenset((0, 1, 3, 4, 5, 6, 7, 9, 16, 18, 19, 20))
 
 
 class Delivery(NamedTuple):
-    """A fault that the guest got: of the instruction at `rip`, after `count` instructions, at CPL `cpl`.
+    """A fault that the guest got: of the instruction at `rip`, after `when` instructions, at CPL `cpl`.
 
     Of a page fault: entry_index is where in RAM's quadwords the entry lies that the walk ended at (-1: outside RAM), and
     `entry` what it said then.
@@ -66,7 +66,7 @@ class Delivery(NamedTuple):
 
     fault: GuestFault
     rip: int
-    count: int
+    when: int
     cpl: int
     entry_index: int
     entry: int

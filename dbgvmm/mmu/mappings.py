@@ -27,6 +27,20 @@ class Mapping(NamedTuple):
     rights: int
 
 
+class Limit:
+    """How many things a search may look at; `cut` says that there were more."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+        self.cut = False
+
+    def take(self) -> bool:
+        """One more: False if that is too many."""
+        self.left -= 1
+        self.cut = self.cut or self.left < 0
+        return not self.cut
+
+
 def mappings(ram: PhysicalMemory, cr3: int, reserved: int) -> Iterator[Mapping]:
     """The mappings of the tables at `cr3`, lowest address first, MOST_MAPPINGS at most.
 

@@ -177,8 +177,8 @@ class MonitorSpace:
         expected.update(enumerate(self._global_links.tolist(), _TC_PDE))
         behind = range(_TC_PDE + GLOBAL_TC_TABLES, _TC_PDE + TC_TABLES)
         yield from self._compare("PD", pd, expected, [index for index in range(512) if index not in behind])
-        links = {self._q[tables.pd_base + index] for index in behind} - {0}
-        if links != {table | _LINK for table in local}:
+        found = {self._q[tables.pd_base + index] for index in behind} - {0}
+        if found != {table | _LINK for table in local}:
             yield "the PD's entries for local TC pages are not this root's tables"
 
     def shared_problems(self) -> Iterator[str]:

@@ -12,3 +12,10 @@ WATCH: Final = 4
 """A debugger watches writes to the frame."""
 HIDE: Final = 8
 """A debugger watches reads too: no shadow entry maps the frame, and every access faults."""
+
+_WORDS: Final = ((TABLE, "page table"), (CODE, "code"), (WATCH, "watchpoint"), (HIDE, "watchpoint for reads"))
+
+
+def trace_words(kinds: int) -> str:
+    """The reasons for people: "page table and code"."""
+    return " and ".join(word for bit, word in _WORDS if kinds & bit)

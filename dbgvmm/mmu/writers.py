@@ -17,11 +17,11 @@ MOST_ENTRIES: Final = 1 << 13
 
 
 class EntryWrite(NamedTuple):
-    """The last write to a page-table entry. rip: of the guest instruction, or NOBODY. count: instructions retired until then
+    """The last write to a page-table entry. rip: of the guest instruction, or NOBODY. when: instructions retired until then
     (exact to within one unit)."""
 
     rip: int
-    count: int
+    when: int
 
 
 class FrameWrites:
