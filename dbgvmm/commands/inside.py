@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbgvmm.commands.columns import columns
-from dbgvmm.commands.errors import CommandError
-from dbgvmm.commands.memory import entry_words
 from dbgvmm.commands.parameters import Address
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.sites import SITE_KINDS, describe_site, find_unit
 from dbgvmm.commands.table import command
-from dbgvmm.hardware.layout import PAGE_SHIFT, PAGE_SIZE
-from dbgvmm.mmu.inspect import ShadowTranslation, shadow_walk
-from dbgvmm.mmu.trace_kinds import CODE, TABLE
+from dbgvmm.hardware.layout import PAGE_SHIFT
 
 _SHADOW_LEVELS: Final = ("PML5E", "PML4E", "PDPTE", "PDE", "PTE")
 
@@ -63,53 +59,6 @@ class UnitReport:
             *(("entered from", text) for text in self.entered_from),
         ]
         return columns(rows)
-
-
-@dataclass(frozen=True)
-class ShadowReport:
-    """What the hardware's MMU finds for an address; `found` is None if it would miss."""
-
-    va: int
-    root: int
-    found: ShadowTranslation | None
-
-    def __str__(self) -> str:
-        if self.found is None:
-            return (
-                f"root {self.root:#x}: {self.va:#x} is not in the shadow: the next access is a hidden or a true fault"
-            )
-        rows = [
-            (name, f"{entry:016x}", entry_words(entry))
-            for name, entry in zip(_SHADOW_LEVELS, self.found.entries, strict=True)
-        ]
-        rights = [
-            "user" if self.found.user else "supervisor",
-            "writable" if self.found.writable else "read-only (or not written yet, or traced)",
-            "executable" if self.found.executable else "no-execute",
-        ]
-        end = f"{self.va:#x} -> physical {self.found.physical:#x}, {', '.join(rights)}"
-        return f"root {self.root:#x}\n{columns(rows)}\n{end}"
-
-
-@dataclass(frozen=True)
-class TraceReport:
-    """The traced guest frames, by number, with the reasons."""
-
-    frames: dict[int, str]
-
-    def __str__(self) -> str:
-        if not self.frames:
-            return "no frame is traced"
-        rows: list[tuple[str, str, str]] = []
-        first = last = -1
-        for frame in [*sorted(self.frames), -1]:
-            if first >= 0 and (frame != last + 1 or self.frames[frame] != self.frames[first]):
-                end = (last << PAGE_SHIFT) + PAGE_SIZE - 1
-                rows.append((f"{first << PAGE_SHIFT:#x} to {end:#x}", str(last - first + 1), self.frames[first]))
-                first = frame
-            first = frame if first < 0 else first
-            last = frame
-        return columns(rows, ("physical", "frames", "why"))
 
 
 @command("info tu", aliases=("tu",))
@@ -167,36 +116,6 @@ def info_tc(session: Session) -> Facts:
         ("exit sites", ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common()) or "none"),
     ]
     return Facts("", tuple(rows), values)
-
-
-@command("info shadow", aliases=("shadow",))
-def info_shadow(session: Session, address: Address) -> ShadowReport:
-    """Show the shadow page tables' entries for a linear ADDRESS, which the hardware's MMU uses.
-
-    `translate` shows the guest's own tables, of which these are a cache.
-
-    For example:
-
-        info shadow $rip
-    """
-    machine = session.machine
-    try:
-        found = shadow_walk(machine.engine.frames, machine.mmu.root, address)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    return ShadowReport(address, machine.mmu.root, found)
-
-
-@command("info traces", aliases=("traces",))
-def info_traces(session: Session) -> TraceReport:
-    """Show the guest frames whose writes the monitor sees: shadowed page tables and translated code.
-
-    For example:
-
-        info traces
-    """
-    words = {TABLE: "page table", CODE: "code", TABLE | CODE: "page table and code"}
-    return TraceReport({frame: words[kind] for frame, kind in sorted(session.machine.mmu.traces.kinds.items())})
 
 
 @command("info stats", aliases=("stats",))

@@ -70,7 +70,7 @@ class _Space:
     def pieces(self, mapping: Mapping) -> Iterator[tuple[int, int, str, str]]:
         """(start, end, state, detail) of the parts of one guest mapping."""
         if mapping.size == PAGE_SIZE:
-            yield (mapping.va, mapping.va + PAGE_SIZE, *self._page(mapping.va, mapping.gpa, mapping, ""))
+            yield (mapping.va, mapping.va + PAGE_SIZE, *self.page(mapping.va, mapping.gpa, mapping))
             return
         region = 1 << 21
         for offset in range(0, mapping.size, region):
@@ -83,7 +83,7 @@ class _Space:
                 yield va, va + region, IN_STEP, ""
                 continue
             for page, frame in zip(range(va, va + region, PAGE_SIZE), frames, strict=True):
-                yield (page, page + PAGE_SIZE, *self._page(page, frame << PAGE_SHIFT, mapping, ""))
+                yield (page, page + PAGE_SIZE, *self.page(page, frame << PAGE_SHIFT, mapping))
 
     def _page_table(self, va: int) -> bool:
         """Whether there is a shadow page table for `va`; it and the rights above it are noted."""
@@ -96,7 +96,8 @@ class _Space:
                 self._above &= level.entry
         return self._table != 0
 
-    def _page(self, va: int, gpa: int, mapping: Mapping, detail: str) -> tuple[str, str]:
+    def page(self, va: int, gpa: int, mapping: Mapping) -> tuple[str, str]:
+        """State and detail of one page of 4 KiB of a mapping."""
         kinds = self._traced.get(gpa >> PAGE_SHIFT & FRAME_MASK, 0)
         entry = self._q[self._table + (va >> PAGE_SHIFT & 511)] if self._page_table(va) else 0
         if not entry & PTE.P:
@@ -108,7 +109,7 @@ class _Space:
             return FLIPPED, "mapped for the kernel's write"
         writable = mapping.rights & PTE.W or wp0 and not mapping.rights & PTE.U
         if not writable or found & PTE.W:
-            return IN_STEP, detail
+            return IN_STEP, ""
         if kinds:
             return TRACED, trace_words(kinds)
         return (UNTRACED, "") if mapping.entry & PTE.D else (CLEAN, "")
@@ -149,4 +150,17 @@ def differences(mmu: ShadowMmu, root: Root, limit: Limit, *, all_pages: bool = F
         yield Difference(start, end & MASK64, state, detail)
 
 
-__all__ = ["Difference", "differences"]
+
+
+
+def state_of(mmu: ShadowMmu, root: Root, va: int) -> Difference | None:
+    """The same for the page at one address; None if the guest does not map it (or paging is off)."""
+    report = mmu.report_in(root, va)
+    if report.gpa is None or not report.levels:
+        return None
+    rights = (PTE.W if report.writable else 0) | (PTE.U if report.user else 0)
+    size = report.page_size
+    mapping = Mapping(va & -size, report.gpa & -size, size, report.levels[-1].entry, rights)
+    page, gpa = va & -PAGE_SIZE, report.gpa & -PAGE_SIZE
+    state, detail = _Space(mmu, root).page(page, gpa, mapping)
+    return Difference(page, page + PAGE_SIZE & MASK64, state, detail)

@@ -153,7 +153,7 @@ class MonitorSpace:
 
     def shared_frames(self) -> list[int]:
         """The frames of all tables and lookup pages that belong to no root."""
-        frames: list[int] = [self._data_table, self._alias_table, *self._global_tables]
+        frames: list[int] = [self._data_table, self._alias_table, *self._global_tables, *self._counter_tables]
         level: list[int] = [*self._lookup_pml4.values()]
         for _ in range(4):
             frames += level
@@ -175,6 +175,7 @@ class MonitorSpace:
         )
         expected = {DATA_VA >> 21 & 511: data | _LINK}
         expected.update(enumerate(self._global_links.tolist(), _TC_PDE))
+        expected.update(enumerate(self._counter_links.tolist(), _COUNTERS_PDE))
         behind = range(_TC_PDE + GLOBAL_TC_TABLES, _TC_PDE + TC_TABLES)
         yield from self._compare("PD", pd, expected, [index for index in range(512) if index not in behind])
         found = {self._q[tables.pd_base + index] for index in behind} - {0}
@@ -182,7 +183,7 @@ class MonitorSpace:
             yield "the PD's entries for local TC pages are not this root's tables"
 
     def shared_problems(self) -> Iterator[str]:
-        """The same for the tables that all roots share: data and trace pages, aliases, code alias."""
+        """The same for the tables that all roots share: data and trace pages, aliases, code alias, counters."""
         data, user_data = MONITOR_PA + DATA_OFFSET | _KERNEL_DATA, MONITOR_PA + DATA_OFFSET | _USER_DATA
         expected = {DATA_VA >> 12 & 511: data, USER_DATA_VA >> 12 & 511: user_data}
         for va, flags in ((TRACE_VA, _KERNEL_DATA), (USER_TRACE_VA, _USER_DATA)):
@@ -198,6 +199,12 @@ class MonitorSpace:
         count = -(-(TC_OFFSET + TC_SIZE) // _LARGE)
         code = {index: MONITOR_PA + index * _LARGE | _CODE_ALIAS for index in range(count)}
         yield from self._compare("code alias table", self._alias_table, code)
+        for number, table in enumerate(self._counter_tables):
+            flags = _USER_DATA if number >= _COUNTER_TABLES else _KERNEL_DATA
+            first = MONITOR_PA + COUNTERS_OFFSET + number % _COUNTER_TABLES * _LARGE | flags
+            base = self._frames.index(table)
+            counters = {index: first + index * PAGE_SIZE for index in range(512) if self._q[base + index]}
+            yield from self._compare("counter table", table, counters)
 
     def _compare(self, name: str, table: int, expected: dict[int, int], indices: Iterable[int] = range(512)) -> Iterator[str]:
         base = self._frames.index(table)

@@ -7,7 +7,7 @@ import pytest
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.commands.disassembly import disassemble_tc
 from dbgvmm.commands.exits import exits, info_callouts
-from dbgvmm.commands.inside import info_shadow, info_tc, info_traces, info_tu
+from dbgvmm.commands.inside import info_tc, info_tu
 from dbgvmm.commands.parameters import Address
 
 
@@ -63,21 +63,6 @@ def test_info_tc_counts_what_is_in_the_cache(ended: Session) -> None:
     facts = info_tc(ended)
     assert facts.values["live_units"] == len(list(ended.machine.cache.units())) > 0
     assert "units" in str(facts)
-
-
-def test_info_shadow_shows_the_entries_that_the_hardware_uses(ended: Session) -> None:
-    report = info_shadow(ended, Address(0x107000))
-    assert report.found is not None
-    assert report.found.physical == 0x107000
-    assert "PML5E" in str(report)
-    assert "not in the shadow" in str(info_shadow(ended, Address(0x7F00_0000_0000)))
-
-
-def test_info_traces_knows_code_and_page_tables(ended: Session) -> None:
-    report = info_traces(ended)
-    assert report.frames[entry(ended) >> 12] == "code"
-    assert report.frames[ended.machine.cpu.cr3 >> 12] == "page table"
-    assert "page table" in str(report)
 
 
 def test_info_callouts_and_exits_count(ended: Session) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dbgvmm import Machine, MachineConfig
+from dbgvmm.debug.inside.check import check_machine
 from dbgvmm.debug.stops import Stop, StopKind
-from dbgvmm.mmu.consistency import check_shadow
 
 GUESTS = ("selftest", "exceptions", "smc", "pagetables", "cpubound-small", "modes")
 PASSED = 1
@@ -35,8 +35,7 @@ def run(kernel: Path, *, pieces: tuple[int, ...] = (), steps: int = 0, **options
 @pytest.mark.parametrize("name", GUESTS)
 def test_a_guest_passes_its_own_checks(guest: Callable[[str], Path], name: str, user: str, validate: str) -> None:
     machine, stop, output = run(guest(name), user=user, validate=validate)
-    cache = machine.cache
-    assert check_shadow(machine.mmu, lambda page: cache.tc_pages[page].owner, cache.by_frame).errors == ()
+    assert check_machine(machine).errors == ()
     assert "FAIL" not in output and "PASS" in output
     assert (stop.kind, stop.exit_code) == (StopKind.EXIT, PASSED)
 
