@@ -41,7 +41,8 @@ class SourceRow:
     def __str__(self) -> str:
         place = f", {self.offset:+#x}" if self.offset else ""
         where = f", of cr3 {', '.join(f'{root:#x}' for root in self.space)}" if self.space else ""
-        line = f"{self.number}: {self.source}: {self.symbols:,} symbols{place}{where}; {self.match}"
+        count = f"{self.symbols:,} symbols" if self.symbols else "no symbols (static or stripped)"
+        line = f"{self.number}: {self.source}: {count}{place}{where}; {self.match}"
         return "\n".join((line, *(f"   {problem}" for problem in self.problems)))
 
 
@@ -147,7 +148,7 @@ def symbols_add(
     if not file:
         raise CommandError("FILE is missing: an ELF file, a System.map or what nm prints; or --directory DIR")
     try:
-        found = load_symbols(Path(file).expanduser(), offset)
+        found = load_symbols(Path(file).expanduser(), offset, stripped=True)
     except SymbolError as error:
         raise CommandError(str(error)) from error
     known = session.symbols.add(found, None if cr3 is None else AddressSpace.of_process(session.machine.ram, cr3))
@@ -216,8 +217,7 @@ def source_row(session: Session, known: KnownSource) -> SourceRow:
         problems = tuple(source.problems)
     elif isinstance(source, ImageSymbols):
         build_id, offset, problems = source.image.build_id, source.offset, tuple(source.problems)
-        words = "read from memory" if len(source) else "read from memory: it carries none (a static or stripped program)"
-        match = Match("matches", 0, 0, words)
+        match = Match("matches", 0, 0, "read from memory")
     return SourceRow(
         known.number, source.source, len(source), offset, space, build_id, match.state, match.text, problems
     )

@@ -37,6 +37,13 @@ def test_a_function_ends_where_its_size_says(guest: Callable[[str], Path]) -> No
     assert after is None or after[0].name != "kmain"
 
 
+def test_a_linker_scripts_label_covers_nothing_outside_its_section(guest: Callable[[str], Path]) -> None:
+    """`user_start` is at 4 MiB; without anything there, the linker counts it to a section in the upper half."""
+    symbols = load_symbols(guest("hello").with_suffix(".elf64"))
+    assert symbols.describe(0x40_0000) in ("user_start", "user_end")
+    assert symbols.describe(0x50_0000) == ""
+
+
 def test_a_system_map_gives_names_and_addresses(tmp_path: Path) -> None:
     path = tmp_path / "System.map"
     path.write_text(MAP)

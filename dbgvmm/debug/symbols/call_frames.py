@@ -20,7 +20,8 @@ from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.symbols.damage import reading
 
 _ADDRESS_SIZE: Final = 8
-_SECTIONS: Final = ((".debug_frame", False), (".eh_frame", True))
+CALL_FRAME_SECTIONS: Final = {".debug_frame": False, ".eh_frame": True}
+"""Where it stands, and whether in the form that .eh_frame has."""
 _ADVICE: Final = "backtraces go by frame pointers there"
 
 
@@ -117,7 +118,7 @@ def read_call_frames(elf: ELFFile, name: str, offset: int) -> CallFrames | None:
     found = False
     structs = DWARFStructs(little_endian=True, dwarf_format=32, address_size=_ADDRESS_SIZE)
     with reading(f"symbols {name}: the call frame information", _ADVICE):
-        for section_name, is_eh_frame in _SECTIONS:
+        for section_name, is_eh_frame in CALL_FRAME_SECTIONS.items():
             section = elf.get_section_by_name(section_name)
             if section is None or section["sh_type"] == "SHT_NOBITS":
                 continue

@@ -29,13 +29,13 @@ class DebugDirectory:
         self._by_id: dict[str, list[Path]] | None = None
 
     def load(self, build_id: str, offset: int) -> SymbolFile | None:
-        """The file with that build id that has the most symbols; None without one."""
+        """The file with that build id that has the most symbols; None without one. A stripped one still has call frames."""
         best: SymbolFile | None = None
         for path in (*self._by_name(build_id), *self._indexed().get(build_id, ())):
             try:
-                found = load_symbols(path, offset)
+                found = load_symbols(path, offset, stripped=True)
             except SymbolError:
-                continue  # it was stripped of everything, or is damaged: another file may have the same id
+                continue  # it is damaged, or was stripped of everything: another file may have the same id
             if best is None or len(found) > len(best):
                 best = found
         return best

@@ -33,16 +33,16 @@ class RawSymbol(NamedTuple):
 
 def elf_symbols(elf: ELFFile) -> list[Symbol]:
     """The symbols that have a name and an address; none for a stripped file. Raises what damage.DAMAGE lists."""
-    ends = [section["sh_addr"] + section["sh_size"] for section in elf.iter_sections()]
+    bounds = [(section["sh_addr"], section["sh_addr"] + section["sh_size"]) for section in elf.iter_sections()]
     found: list[RawSymbol] = []
     for section in elf.iter_sections():
         if isinstance(section, SymbolTableSection) and section["sh_type"] != "SHT_NOBITS":
             strings = elf.get_section(section["sh_link"]).data()
-            found.extend(_entries(section.data(), strings, elf.elfclass, ends))
+            found.extend(_entries(section.data(), strings, elf.elfclass, bounds))
     return bounded(found)
 
 
-def _entries(table: bytes, strings: bytes, bits: int, ends: list[int]) -> Iterator[RawSymbol]:
+def _entries(table: bytes, strings: bytes, bits: int, bounds: list[tuple[int, int]]) -> Iterator[RawSymbol]:
     layout = SYMBOL64 if bits == 64 else _SYMBOL32
     for fields in layout.iter_unpack(table[: len(table) // layout.size * layout.size]):
         if bits == 64:
@@ -55,8 +55,10 @@ def _entries(table: bytes, strings: bytes, bits: int, ends: list[int]) -> Iterat
         name = name_in(strings, name_at)
         if section == _SHN_ABS:
             yield RawSymbol(name, address, 0, "absolute", 0)
-        elif section < _SHN_LORESERVE and section < len(ends):
-            yield RawSymbol(name, address, size, kind, ends[section])
+        elif section < _SHN_LORESERVE and section < len(bounds):
+            start, end = bounds[section]
+            # A linker script's label may be elsewhere than in the section that it is counted to.
+            yield RawSymbol(name, address, size, kind, end if start <= address <= end else address)
 
 
 def name_in(strings: bytes, at: int) -> str:

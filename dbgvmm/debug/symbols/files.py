@@ -10,7 +10,7 @@ from typing import TypeVar
 from elftools.elf.elffile import ELFFile
 
 from dbgvmm.debug.symbols.build_id import BuildId, file_build_id
-from dbgvmm.debug.symbols.call_frames import CallFrames, read_call_frames
+from dbgvmm.debug.symbols.call_frames import CALL_FRAME_SECTIONS, CallFrames, read_call_frames
 from dbgvmm.debug.symbols.damage import reading
 from dbgvmm.debug.symbols.elf import elf_symbols
 from dbgvmm.debug.symbols.lines import LineTable, read_lines
@@ -64,12 +64,15 @@ class SymbolFile(SymbolTable):
             return None
 
 
-def load_symbols(path: Path, offset: int = 0) -> SymbolFile:
-    """The symbols of an ELF file or of nm's output (a System.map), `offset` bytes higher. Raises SymbolError."""
+def load_symbols(path: Path, offset: int = 0, *, stripped: bool = False) -> SymbolFile:
+    """The symbols of an ELF file or of nm's output (a System.map), `offset` bytes higher. Raises SymbolError.
+
+    stripped: an ELF file without any symbols will do, if it has call frames.
+    """
     try:
         with path.open("rb") as file:
             if file.read(len(_ELF_MAGIC)) == _ELF_MAGIC:
-                return _load_elf(path, offset)
+                return _load_elf(path, offset, stripped)
         text = path.read_text("utf-8", "replace")
     except OSError as error:
         raise SymbolError(f"symbols {path}: {error.strerror}") from error
@@ -81,10 +84,11 @@ def load_symbols(path: Path, offset: int = 0) -> SymbolFile:
     return SymbolFile(symbols, path, offset)
 
 
-def _load_elf(path: Path, offset: int) -> SymbolFile:
+def _load_elf(path: Path, offset: int, stripped: bool) -> SymbolFile:
     with reading(f"symbols {path}: the ELF file", "give another file"), ELFFile.load_from_path(str(path)) as elf:
         symbols = elf_symbols(elf)
         build_id = file_build_id(elf)
-    if not symbols:
+        call_frames = any(elf.get_section_by_name(name) is not None for name in CALL_FRAME_SECTIONS)
+    if not symbols and not (stripped and call_frames):
         raise SymbolError(f"symbols {path}: the ELF file has no symbol table: give one that was not stripped")
     return SymbolFile(symbols, path, offset, build_id, elf=True)

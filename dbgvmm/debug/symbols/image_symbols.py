@@ -14,6 +14,7 @@ from dbgvmm.debug.symbols.call_frames import CallFrames, mapped_call_frames
 from dbgvmm.debug.symbols.elf import ELF_KINDS, SYMBOL64, RawSymbol, bounded, name_in
 from dbgvmm.debug.symbols.image import Image, Read, SegmentKind
 from dbgvmm.debug.symbols.table import SymbolError, SymbolTable
+from dbgvmm.hardware.layout import PAGE_SIZE
 
 MOST_SYMBOLS: Final = 1 << 18
 LONGEST_STRINGS: Final = 1 << 24
@@ -123,16 +124,24 @@ class ImageSymbols(SymbolTable):
                 yield RawSymbol(name_in(strings, name_at), address, length, kind, 0)
 
     def _sections(self) -> Iterator[RawSymbol]:
-        """The symbols of .symtab, if the whole file happens to be mapped in one piece, as a vDSO is."""
+        """The symbols of .symtab, if that part of the file happens to be mapped, as all of a vDSO is."""
         image = self.image
-        data = self._read(image.address + image.sections_at & MASK64, min(image.section_count, _MOST_SECTIONS) * _SECTION.size)
+        data = self._file(image.sections_at, min(image.section_count, _MOST_SECTIONS) * _SECTION.size)
         sections = list(_SECTION.iter_unpack(data[: len(data) // _SECTION.size * _SECTION.size]))
         for _, kind, _, _, offset, size, link, *_ in sections:
             if kind == _SHT_SYMTAB and link < len(sections):
-                strings_at, strings_size = sections[link][4], sections[link][5]
-                strings = self._read(image.address + strings_at & MASK64, min(strings_size, LONGEST_STRINGS))
-                table = self._read(image.address + offset & MASK64, min(size, MOST_SYMBOLS * SYMBOL64.size))
-                yield from self._entries(table, strings)
+                strings = self._file(sections[link][4], min(sections[link][5], LONGEST_STRINGS))
+                yield from self._entries(self._file(offset, min(size, MOST_SYMBOLS * SYMBOL64.size)), strings)
+
+    def _file(self, offset: int, size: int) -> bytes:
+        """A part of the file, if a segment's last page has brought it in."""
+        for segment in self.image.segments:
+            start = segment.offset & -PAGE_SIZE
+            end = segment.offset + segment.in_file + PAGE_SIZE - 1 & -PAGE_SIZE
+            cleared = segment.in_memory > segment.in_file  # what is behind its part of the file is .bss, not the file
+            if segment.kind == SegmentKind.LOAD and start <= offset and offset + size <= end and not cleared:
+                return self._read(segment.address - segment.offset + offset + self.image.bias & MASK64, size)
+        return b""
 
     @cached_property
     def call_frames(self) -> CallFrames | None:
