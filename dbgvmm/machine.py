@@ -261,13 +261,14 @@ class Machine(Scriptable):
     # -- running
 
     @cached_property
-    def _os_finder(self) -> OsFinder:
+    def os_finder(self) -> OsFinder:
+        """What looks for the operating system in guest memory."""
         return OsFinder(self)
 
     @property
     def os(self) -> GuestOs:
         """The operating system in guest memory, looked for when it is asked for. Raises GuestOsError, one clear line."""
-        return self._os_finder.current()
+        return self.os_finder.current()
 
     @property
     def count(self) -> int:

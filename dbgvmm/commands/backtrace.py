@@ -95,14 +95,16 @@ class SourceText:
 def backtrace(session: Session, count: Count = _FRAMES, *, how: bool = False) -> BacktraceReport:
     """Show who called the code that the CPU stands in, COUNT (64) frames at most.
 
-    Each frame is found by what is known best there: call frame information (of ELF files with DWARF or .eh_frame), calls on
-    the stack, the frame that an interrupt has pushed, the frame pointer. It goes on from a handler into the code that was
-    interrupted, and from the kernel's stack into the user's. --how shows what found each frame.
+    Each frame is found by what is known best there: call frame information (of ELF files with DWARF or .eh_frame), the ORC
+    tables that Linux has in memory, calls on the stack, the frame that an interrupt has pushed, the frame pointer. It goes on
+    from a handler into the code that was interrupted, and from the kernel's stack into the user's. --how shows what found
+    each frame.
 
     For example:
         backtrace
         bt 5 --how
     """
+    session.machine.os_finder.recognise()
     found = session.machine.unwinder.frames(count)
     return BacktraceReport(tuple(_row(session, frame) for frame in found), found.end, found.complete, how)
 

@@ -10,8 +10,10 @@ from typing import Protocol
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.debug.expressions import Names, Values
 from dbgvmm.debug.numbered import NumberedPoints
+from dbgvmm.debug.registers import REGISTERS
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import Symbols, SymbolTable
+from dbgvmm.guest_os import SystemSymbols
 from dbgvmm.machine import Machine
 
 
@@ -78,7 +80,8 @@ class Session:
     @property
     def names(self) -> Names:
         """What names mean in expressions."""
-        return Names(self.machine.symbols, self.values)
+        machine = self.machine
+        return Names(SystemSymbols(machine.symbols, machine.os_finder, REGISTERS.__contains__), self.values)
 
     @property
     def points(self) -> NumberedPoints:

@@ -17,6 +17,8 @@ from dbgvmm.debug.symbols.files import SymbolFile
 from dbgvmm.debug.symbols.image_symbols import ImageSymbols
 from dbgvmm.debug.symbols.match import Match, compare_with_guest
 from dbgvmm.debug.symbols.processes import add_images, process_images, space_reader
+from dbgvmm.guest_os.linux.modules import ModuleNames
+from dbgvmm.guest_os.linux.names import NameTable
 
 _NO_OFFSET: Final = Value(0)
 
@@ -218,6 +220,8 @@ def source_row(session: Session, known: KnownSource) -> SourceRow:
     elif isinstance(source, ImageSymbols):
         build_id, offset, problems = source.image.build_id, source.offset, tuple(source.problems)
         match = Match("matches", 0, 0, "read from memory")
+    elif isinstance(source, NameTable | ModuleNames):
+        match = Match("matches", 0, 0, "read from memory")
     return SourceRow(
         known.number, source.source, len(source), offset, space, build_id, match.state, match.text, problems
     )
@@ -252,6 +256,8 @@ def info_address(session: Session, name: str) -> SymbolRow:
         info address kmain
     """
     symbol = session.symbols.find(name)
+    if symbol is None and session.machine.os_finder.recognise():
+        symbol = session.symbols.find(name)
     if symbol is None:
         raise CommandError(f"there is no symbol {name!r}: `info functions REGEX` and `info variables REGEX` search")
     source = next((item.source for item in reversed(session.symbols.sources) if item.find(name) == symbol), "")

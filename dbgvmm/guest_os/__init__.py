@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbgvmm.guest_os.finder import DETECTORS, OsFinder
+from dbgvmm.guest_os.finder import DETECTORS, OsFinder, SystemSymbols
 from dbgvmm.guest_os.interface import (
     ABILITIES,
     Area,
@@ -26,5 +26,6 @@ __all__ = [
     "LogLine",
     "Module",
     "OsFinder",
+    "SystemSymbols",
     "Task",
 ]

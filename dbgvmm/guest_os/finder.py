@@ -10,7 +10,7 @@ from dbgvmm.guest_os.linux.system import detect_linux
 from dbgvmm.guest_os.own_guests import detect_own_guest
 
 if TYPE_CHECKING:
-    from dbgvmm.debug.symbols import SymbolSource
+    from dbgvmm.debug.symbols import Symbol, Symbols, SymbolSource
     from dbgvmm.debug.unwind import Registers, Rule, StackMemory, UnwindMethod
 
 Detector = Callable[[GuestMachine], GuestOs | None]
@@ -36,6 +36,22 @@ class OsFinder:
         self._found: GuestOs | None = None
         self._sources: tuple[SymbolSource, ...] = ()
         self._unwinding: _SystemMethod | None = None
+        self._missed_at = -1
+
+    def known(self) -> GuestOs | None:
+        """The system that has been found and is still there; nothing is looked for."""
+        return self._found if self._found is not None and self._found.present() else None
+
+    def recognise(self) -> bool:
+        """Look for a system if none is known; whether its names and unwind tables are the machine's since just now."""
+        if self._missed_at == self._machine.count or self.known() is not None:
+            return False
+        try:
+            self.current()
+        except GuestOsError:
+            self._missed_at = self._machine.count
+            return False
+        return True
 
     def current(self) -> GuestOs:
         """The system that is in guest memory now. Raises GuestOsError."""
@@ -63,6 +79,34 @@ class OsFinder:
         self._found, self._sources = None, ()
         if self._unwinding is not None:
             self._unwinding.method = None
+
+
+class SystemSymbols:
+    """Looks a name up for a person: if no source knows it, the system in guest memory may.
+
+    known_otherwise: whether the name means something else, so that nothing has to be looked for.
+    """
+
+    def __init__(self, symbols: Symbols, finder: OsFinder, known_otherwise: Callable[[str], bool]) -> None:
+        self._symbols = symbols
+        self._finder = finder
+        self._known_otherwise = known_otherwise
+
+    def __len__(self) -> int:
+        return len(self._symbols)
+
+    def find(self, name: str) -> Symbol | None:
+        """The symbol of that name."""
+        found = self._symbols.find(name)
+        return self._symbols.find(name) if found is None and self._more(name) else found
+
+    def lookup(self, text: str) -> int | None:
+        """The address of a symbol, or of the first code of a line that is written FILE:LINE."""
+        found = self._symbols.lookup(text)
+        return self._symbols.lookup(text) if found is None and self._more(text) else found
+
+    def _more(self, name: str) -> bool:
+        return not self._known_otherwise(name) and self._finder.recognise()
 
 
 class _SystemMethod:
