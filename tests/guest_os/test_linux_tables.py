@@ -185,8 +185,9 @@ class Process:
     def __init__(self, kernel: TinyKernel, old: bool = False) -> None:
         self.kernel = kernel
         types = BtfBuilder()
-        types.structure("maple_range_64", 256, [("pivot", types.array(types.u64, 15), 8), ("slot", types.array(types.u64, 16), 128)])
-        types.structure("maple_arange_64", 256, [("pivot", types.array(types.u64, 9), 8), ("slot", types.array(types.u64, 10), 80)])
+        for name, pivots, slots in (("maple_range_64", 15, 16), ("maple_arange_64", 9, 10)):
+            arrays = types.array(types.u64, pivots), types.array(types.u64, slots)
+            types.structure(name, 256, [("pivot", arrays[0], 8), ("slot", arrays[1], 8 + 8 * pivots)])
         tree = types.structure("maple_tree", 16, [("ma_root", types.pointer, 8)])
         types.structure("task_struct", 8, [("mm", types.pointer, 0)])
         types.structure("mm_struct", 48, [
@@ -219,7 +220,8 @@ class Process:
 
 def test_areas_are_read_out_of_a_tree_of_two_levels_in_order() -> None:
     process = Process(TinyKernel())
-    low = process.node(1, [(0, 0xFFF), (process.vma(0x1000, 0x2000, 5), 0x1FFF), (0, 0x5F_FFFF), (process.vma(0x60_0000, 0x61_0000), 0x60_FFFF)])
+    text, heap = process.vma(0x1000, 0x2000, 5), process.vma(0x60_0000, 0x61_0000)
+    low = process.node(1, [(0, 0xFFF), (text, 0x1FFF), (0, 0x5F_FFFF), (heap, 0x60_FFFF)])
     high = process.node(1, [(0, 0x7FFE_FFFF), (process.vma(0x7FFF_0000, 0x8000_0000, 0xB), 0x7FFF_FFFF), (0, 0)])
     process.kernel.put64(process.mm + 8, process.node(3, [(low, 0x60_FFFF), (high, 0)]))
     assert process.areas() == (
@@ -270,7 +272,8 @@ def test_a_kernel_thread_has_no_areas() -> None:
 def test_system_calls_are_named_by_what_the_table_points_to() -> None:
     kernel = TinyKernel()
     table = kernel.take(32)
-    known = names({"sys_call_table": table, "end": table + 32, "__x64_sys_read": table + 64, "__x64_sys_ni_syscall": table + 80})
+    functions = {"__x64_sys_read": table + 64, "__x64_sys_ni_syscall": table + 80}
+    known = names({"sys_call_table": table, "end": table + 32, **functions})
     kernel.put(table, struct.pack("<QQQQ", table + 64, table + 80, table + 64, table + 80))
     assert syscall_names(known, kernel.space) == {0: "read", 2: "read"}
     kernel.put64(table + 8, table + 65)
