@@ -6,7 +6,7 @@ it by that mapping. The first half of the TC holds global kernel code, the secon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from dbgvmm.bt.emission import EXIT
@@ -80,8 +80,6 @@ class TranslationCache:
         self.user_entries: dict[int, int] = {}
         self.lookup = LookupTables(engine.frames, mmu.monitor, _MISS)
         self.history = UnitHistory()
-        self.hits_of: Callable[[TranslationUnit], int | None] = lambda unit: None
-        """How often a unit has run, if somebody counts."""
         self.asked = 0
         self.missed = 0
         """How often an exit asked for the unit at an address, and how often there was none yet."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbgvmm.boot.state import BootError
-from dbgvmm.commands.disassembly import InstructionLine, instructions_at
+from dbgvmm.commands.disassembly import instructions_at
 from dbgvmm.commands.displays import Displayed, displayed
 from dbgvmm.commands.errors import CommandError, QuitRequest
 from dbgvmm.commands.expression import condition as condition_of
@@ -15,6 +15,7 @@ from dbgvmm.commands.parameters import Count, ExpressionText, Place
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import GPR
+from dbgvmm.debug.inside.code import InstructionLine
 from dbgvmm.debug.register_row import RegisterError
 from dbgvmm.debug.registers import write_register
 from dbgvmm.debug.stops import Stop, StopKind

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dbgvmm.commands import CommandError, CommandTable, Session
+from dbgvmm.commands import CommandTable, Session
 from dbgvmm.commands.disassembly import disassemble_tc
 from dbgvmm.commands.exits import exits, info_callouts
-from dbgvmm.commands.inside import info_tc, info_tu
 from dbgvmm.commands.parameters import Address
 
 
@@ -22,21 +21,6 @@ def entry(session: Session) -> Address:
     symbol = session.symbols.find("kernel_entry")
     assert symbol is not None
     return Address(symbol.address)
-
-
-def test_info_tu_finds_a_unit_by_guest_address_and_by_tc_address(ended: Session) -> None:
-    unit = info_tu(ended, entry(ended))
-    assert unit.guest_rip == entry(ended)
-    assert unit.instructions == 5
-    assert any("<kmain>, linked" in text for text in unit.exits)
-    assert info_tu(ended, Address(unit.tc_start + 1)) == unit
-
-
-def test_info_tu_says_when_nothing_was_translated(hello: Session, table: CommandTable) -> None:
-    with pytest.raises(CommandError, match="has not been translated"):
-        table.execute(hello, "info tu kmain")
-    with pytest.raises(CommandError, match="no translation unit at TC address"):
-        table.execute(hello, "info tu 0xff10000000f00000")
 
 
 def test_disassemble_tc_puts_the_translation_beside_the_guests_code(ended: Session) -> None:
@@ -57,12 +41,6 @@ def test_every_tc_byte_of_a_unit_is_shown_once(ended: Session) -> None:
         lines = [line for _, lines in translation.pairs for line in lines] + list(translation.stubs)
         assert sum(len(line.code) for line in lines) == unit.tc_end - unit.tc_start
         assert len({line.address for line in lines}) == len(lines)
-
-
-def test_info_tc_counts_what_is_in_the_cache(ended: Session) -> None:
-    facts = info_tc(ended)
-    assert facts.values["live_units"] == len(list(ended.machine.cache.units())) > 0
-    assert "units" in str(facts)
 
 
 def test_info_callouts_and_exits_count(ended: Session) -> None:
