@@ -70,6 +70,7 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     disassembly,
     inside,
     tc,
+    tc_code,
     shadow,
     shadow_space,
     exits,
@@ -80,7 +81,6 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     time,
     devices,
     guest_os,
-    tc_code,
     qemu,
 )
 """The modules that hold commands, in the order of the help."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_address_spaces_follow_each_other_without_a_gap(booted: Booted) -> None:
     recording = recorded(booted("pagetables"))
     switches = [span for span in spans_of(recording.events) if span.kind is EventKind.SWITCH]
     assert len(switches) == 140
-    for earlier, later in zip(switches, switches[1:], strict=False):
+    for earlier, later in pairwise(switches):
         assert earlier.end == later.start
         assert earlier.event.number == later.event.cr3
     assert switches[-1].end is None
