@@ -20,7 +20,7 @@ FUZZ_SECONDS ?= 60
 
 BIN = $(VENV)/bin
 RUN_PACKAGES  = python3-venv make gcc libc6-dev binutils gdb
-TEST_PACKAGES = $(RUN_PACKAGES) graphviz qemu-system-x86 busybox-static cpio lz4 zstd
+TEST_PACKAGES = $(RUN_PACKAGES) graphviz lcov valgrind qemu-system-x86 busybox-static cpio lz4 zstd
 
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
@@ -53,6 +53,7 @@ fuzz: run-packages $(VENV)/.fuzz guests
 
 bench: test-packages $(BIN)/dbgvmm guests linux
 	@$(BIN)/python bench/cpubound.py
+	@$(BIN)/python bench/counting.py
 	@$(BIN)/python bench/linux.py
 	@$(BIN)/python bench/gdb_stub.py --guest cpubound-small
 
