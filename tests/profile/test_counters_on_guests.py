@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbgvmm import Machine, MachineConfig
+from dbgvmm.commands import CommandTable, Session
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import load_symbols
 from dbgvmm.hardware.layout import TC_SIZE, TC_VA
@@ -167,3 +168,24 @@ def test_a_page_table_is_filled_by_a_loop_of_512_rounds(guest: Callable[[str], P
     loop = [item for item, times in counts.instructions.items() if times == 512]
     assert len(loop) == 6 and {item.bits for item in loop} == {32}
     assert counts.total == 3569
+
+
+def test_conditions_and_watchpoints_do_not_disturb_the_counts(guest: Callable[[str], Path], table: CommandTable) -> None:
+    """Conditions are compiled into the units that are counted; beside a watched word, instructions get guards."""
+    machine = Machine(MachineConfig(memory=64 << 20))
+    machine.boot(guest("cpubound-small"))
+    session = Session(machine, load_symbols(guest("cpubound-small").with_suffix(".elf64")))
+    machine.counters.start()
+    fib = machine.symbols.find("fib")
+    assert fib is not None
+    table.execute(session, "break fib if $rdi == 1000")
+    table.execute(session, "break by_low_half if $rdi > 0 && $rdi == $rsi")
+    table.execute(session, "until run_fib")
+    table.execute(session, "watch $rsp-0x800 8")
+    assert len(machine.cache.probes) == 2
+    stop = machine.run(max_count=40_000_000)
+    assert stop.kind is StopKind.EXIT
+    assert machine.dispatcher.watching.guards > 0
+    counts = machine.counters.counts()
+    assert counts.total == machine.count == sum(counts.instructions.values())
+    assert counts.at(fib.address) == sum(fib_calls(20 + number % 3) for number in range(4))
