@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from dbgvmm import Machine, MachineConfig
+from dbgvmm.debug.inside.check import check_machine
+from dbgvmm.debug.inside.units import totals
 from dbgvmm.debug.stops import StopKind
 from dbgvmm.gdb import GdbSession, Reason, TimedOut
 
@@ -57,6 +59,19 @@ def test_a_script_of_200_forks_and_a_checksum_runs_and_linux_leaves(tmp_path: Pa
     assert used.ru_maxrss << 10 < RAM + SPARE
 
 
+def demand_consistency(machine: Machine) -> None:
+    """The shadow is as the guest's tables say, and what is known of units and traces sums up."""
+    assert check_machine(machine).errors == ()
+    cache = totals(machine)
+    assert cache.live + cache.precise + sum(cache.reasons.values()) == cache.made > 10_000
+    assert cache.reasons["guest wrote its code"] > 100
+    assert 0 < cache.missed < cache.asked
+    assert 2 < cache.expansion < 8
+    noted = machine.mmu.writers.frames.values()
+    assert 0 < sum(frame.faults for frame in noted) <= machine.mmu.trace_faults
+    assert 0 < sum(frame.stores for frame in noted) <= machine.dispatcher.adaptation.adapted_stores
+
+
 def test_linux_boots_the_same_twice() -> None:
     """To the instruction, the byte and the exit, however slow the host is (the engine sizes its TLB by the clock)."""
 
@@ -66,6 +81,7 @@ def test_linux_boots_the_same_twice() -> None:
         machine.service = lambda: time.sleep(pause)
         machine.boot(LINUX / "vmlinux", "cryptomgr.notests=1 " + COMMAND_LINE + "boot", LINUX / "initramfs.cpio")
         assert machine.run().kind is StopKind.RESET
+        demand_consistency(machine)
         figures = {name: value for name, value in machine.stats().items() if not name.startswith("seconds_")}
         return b"".join(output), machine.cpu.rip, list(machine.cpu.gpr), figures
 
