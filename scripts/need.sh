@@ -13,6 +13,7 @@ works() {
         qemu-system-x86) command -v qemu-system-x86_64 ;;
         busybox-static) test -x /bin/busybox && ! ldd /bin/busybox ;;
         dpkg) command -v dpkg-deb ;;
+        graphviz) command -v dot ;;
         *) command -v "$1" ;;
     esac > /dev/null 2>&1
 }

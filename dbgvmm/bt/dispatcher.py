@@ -117,6 +117,8 @@ class Dispatcher:
         self.stop_requested = False
         self.last_exit = -1, 0
         """Vector and engine's RIP of the last exit; the vector is -1 if there was none yet."""
+        self.last_address = 0
+        """What the last page fault of translated code was about."""
         self.last_delivery: Delivery | None = None
         self.interrupts_held = False
         """A debugger steps and wants interrupts to wait."""
@@ -197,6 +199,7 @@ class Dispatcher:
             self.direct.on_exit(vector)
             return
         if vector == Vector.PF:
+            self.last_address = self._q[self._cr3 - 1]
             self.faults.on_page_fault()
             return
         self.faults.on_exception(vector)

@@ -45,6 +45,7 @@ from dbgvmm.commands import (
     top,
     tracepoints,
     values,
+    why,
 )
 from dbgvmm.commands.errors import CommandError, QuitRequest
 from dbgvmm.commands.help import help_command
@@ -73,6 +74,7 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     tc_code,
     shadow,
     shadow_space,
+    why,
     exits,
     top,
     timeline,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iced_x86 import Instruction
+from iced_x86 import Instruction, OpKind
 
 from dbgvmm.bt import classify as cls
 from dbgvmm.bt import units as bt
 from dbgvmm.bt.classify import Classifier
 from dbgvmm.bt.emission import STORE_RCX
+from dbgvmm.bt.emit_operands import ROTATES_THROUGH_CARRY
 from dbgvmm.bt.units import Edge, TranslationUnit
 from dbgvmm.debug.inside.code import InstructionLine, TranslatedLine, counting_range, unit_code
 from dbgvmm.debug.inside.liveness import decode_unit, live_flags
@@ -120,5 +121,7 @@ def _mark(
         return IN_TC
     if guarded:
         return GUARDED
-    copied = [item for item in own if item.code == line.code]
-    return IDENT if len(copied) == len(own) else REWRITTEN
+    # What else is there is left over from the instruction before (its registers are put back), or a probe.
+    touched = instruction.mnemonic in ROTATES_THROUGH_CARRY and instruction.op0_kind == OpKind.MEMORY
+    alone = kind == cls.IDENT and not touched
+    return IDENT if alone and any(item.code == line.code for item in own) else REWRITTEN
