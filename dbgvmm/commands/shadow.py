@@ -254,7 +254,7 @@ def shadow_roots(session: Session) -> RootTable:
 
 @command("shadow walk", aliases=("info shadow", "shadow"))
 def shadow_walk_command(session: Session, address: Address, *, cr3: Address | None = None) -> ShadowReport:
-    """Walk a linear ADDRESS in the guest's tables and in the shadow's, side by side, every flag of every level.
+    """Walk a linear ADDRESS in the guest's tables and in the shadow, side by side, with every flag.
 
     CR3 chooses another address space. The last line says how the two differ and why: pending, not accessed, lazy, clean,
     traced, hidden, untraced, flipped (docs/inside.md).

@@ -140,7 +140,9 @@ def named(session: Session, unit: UnitRow) -> NamedUnit:
 
 @command("tc", aliases=("info tc",))
 def tc(session: Session) -> TcReport:
-    """Show what the translation cache holds and did: units, how often one was found, bytes, time, chains, reasons of death.
+    """Show what the translation cache holds and has done.
+
+    Units, how often one was found, bytes in and out, time, chains, flushes, and why units were invalidated.
 
     For example:
 
@@ -164,8 +166,9 @@ def tc_list(
     sort: Order = "address",
     most: Count = _SHOWN,
 ) -> UnitTable:
-    """Show translation units: all, those at START, those with code from START up to END, or those of a SYMBOL.
+    """Show translation units: all, those with code from START up to END, or those of a SYMBOL.
 
+    START alone means those with code at that address.
     FRAME (a guest-physical address), USER and KERNEL choose further. DEAD shows those that died (the last 16,384), why and
     through which guest instruction. SORT by address, size, age (the instruction count when it was made), hits (`counters start`
     has them counted), exits (`exits record` has them kept; else: ways out that are not chained). MOST (200) are shown.
@@ -189,7 +192,9 @@ def tc_list(
 
 @command("tc history")
 def tc_history(session: Session, address: Address | None = None) -> UnitLives:
-    """Show all translation units that began at a guest ADDRESS (the next instruction), why and when earlier ones died.
+    """Show all translation units that began at a guest ADDRESS, and why and when earlier ones died.
+
+    ADDRESS is the next instruction's if it is left out.
 
     For example:
 

@@ -112,8 +112,9 @@ class GraphReport:
 
 @command("tc show", aliases=("info tu", "tu"))
 def tc_show(session: Session, address: Address | None = None) -> UnitReport:
-    """Show the translation unit at ADDRESS (the next instruction; a guest address, or one in the TC) with all that is known.
+    """Show the translation unit at ADDRESS (the next instruction) with all that is known of it.
 
+    ADDRESS is a guest address, or one in the TC.
     Each guest instruction is marked: IDENT (copied), rewritten, in-TC (emulated without an exit), callout (carried out by the
     monitor), edge, indirect, guarded; `live` are the arithmetic flags that are live in front of it (OSZAPC). Then: where the
     unit counts itself, registers put aside, trace faults, chains in and out, what became of earlier units of this address.
@@ -142,10 +143,10 @@ def tc_search(
     kernel: bool = False,
     most: Count = _FOUND,
 ) -> MatchTable:
-    """Find guest instructions in the translation units: by mnemonic and a part of the operands, or by BYTES in hexadecimal.
+    """Find guest instructions in the translation units, by mnemonic and operands or by BYTES.
 
     The first of WORDS is the mnemonic (`mov`, `*` for any), the others must all occur in the operands as they are disassembled.
-    BYTES may be anywhere in a unit's code. SYMBOL, USER and KERNEL choose units; MOST (200) are shown.
+    BYTES, in hexadecimal, may be anywhere in a unit's code. SYMBOL, USER and KERNEL choose units; MOST (200) are shown.
 
     For example:
 
@@ -175,8 +176,9 @@ def tc_search(
 def tc_graph(
     session: Session, function: Address, end: Address | None = None, *, svg: Path | None = None, dot: Path | None = None
 ) -> GraphReport:
-    """Show the control-flow graph of a FUNCTION (or of the code from FUNCTION up to END) out of its translation units.
+    """Show the control-flow graph of a FUNCTION out of its translation units.
 
+    Or of the code from FUNCTION up to END.
     Nodes are units, with their code and marks; edges are branches, solid where they are chained. What was never run has no
     unit. SVG and DOT are files to write; an SVG is drawn by Graphviz' `dot` program.
 

@@ -168,10 +168,10 @@ def why_fault(
     user: bool = False,
     kernel: bool = False,
 ) -> WhyFault | WhyAccess:
-    """Explain the last fault that the guest got; or what an ACCESS (r, w or x) to a linear ADDRESS would meet.
+    """Explain the last fault that the guest got; or what an access to a linear ADDRESS would meet.
 
     Shown are the rule of the manual that decides, the guest's walk and the shadow's, why the frame is traced, and who wrote the
-    entries last. USER and KERNEL say with which privilege (the CPU's, if neither). `catch exception pf` stops in front of one.
+    entries last. ACCESS is r, w or x. USER and KERNEL say with which privilege (the CPU's, if neither). `catch exception pf` stops in front of one.
 
     For example:
 
@@ -196,7 +196,7 @@ def why_fault(
 
 @command("why exit")
 def why_exit(session: Session) -> WhyExit:
-    """Explain the last exit from translated code: the mechanism, the site, the guest's instruction, the cost.
+    """Explain the last exit from translated code: mechanism, site, guest instruction, cost.
 
     For example:
 
@@ -210,7 +210,7 @@ def why_exit(session: Session) -> WhyExit:
 
 @command("why tu")
 def why_tu(session: Session, address: Address | None = None) -> WhyUnit:
-    """Explain why the code at ADDRESS (the next instruction) is translated again and again: what became of its units.
+    """Explain why the code at ADDRESS (the next instruction) is translated again and again.
 
     For example:
 
@@ -241,9 +241,9 @@ def why_tu(session: Session, address: Address | None = None) -> WhyUnit:
 
 @command("why slow")
 def why_slow_command(session: Session, address: Address) -> WhySlow:
-    """Explain what makes accesses to the page of ADDRESS slow, or its code: traces, watchpoints, MMIO, code that dies.
+    """Explain what makes accesses to the page of ADDRESS slow, or its code.
 
-    With how often each has cost an exit, where that is counted.
+    Traces, watchpoints, MMIO, code that dies, each with how often each has cost an exit, where that is counted.
 
     For example:
 

@@ -133,7 +133,7 @@ def test_translate_without_paging_is_the_identity(hello: Session) -> None:
         ("print 0x10+1", ("0x11", "17")),
         ("disassemble", ("=>", "cli")),
         ("help x", ("repeat count",)),
-        ("help", ("continue", "info tc")),
+        ("help", ("continue", "tc list")),
     ],
 )
 def test_a_command_shows_its_subject(hello: Session, table: CommandTable, line: str, words: tuple[str, ...]) -> None:

@@ -85,12 +85,14 @@ def view(machine: Machine, unit: TranslationUnit) -> UnitView:
         machine.engine.frames.block.bytes[start + counting.start - unit.tc_start :][:3]
     ).startswith(STORE_RCX)
     sites = [cache.sites[behind] for behind in unit.sites if behind in cache.sites]
-    carried_out = {site.guest_rip for site in sites if site.kind in (bt.CALLOUT, bt.STORE)}
+    carried_out = {site.guest_rip for site in sites if site.kind == bt.CALLOUT}
+    stores = {site.guest_rip for site in sites if site.kind == bt.STORE}
     shown = []
     for (line, translated), instruction, flags in zip(code.pairs, decoded, live, strict=True):
         offset = line.address & 0xFFF
         shown.append(InstructionView(
-            line, _mark(instruction, line, translated, carried_out, offset in page.guards), flags,
+            line, CALLOUT if line.address in stores else _mark(instruction, line, translated, carried_out, offset in page.guards),
+            flags,
             any(item.counts for item in translated), dead and any(item.counts for item in translated),
             tuple(sorted({register for item in translated for register in item.spilled})), page.accused.get(offset, 0),
             offset in page.guilty, page.beside.get(offset, 0), translated,
