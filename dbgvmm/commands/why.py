@@ -171,7 +171,8 @@ def why_fault(
     """Explain the last fault that the guest got; or what an access to a linear ADDRESS would meet.
 
     Shown are the rule of the manual that decides, the guest's walk and the shadow's, why the frame is traced, and who wrote the
-    entries last. ACCESS is r, w or x. USER and KERNEL say with which privilege (the CPU's, if neither). `catch exception pf` stops in front of one.
+    entries last. ACCESS is r, w or x. USER and KERNEL say with which privilege (the CPU's, if neither).
+    `catch exception pf` stops in front of a page fault.
 
     For example:
 

@@ -28,7 +28,7 @@ def _label(node: Node) -> str:
 
 def to_dot(graph: CodeGraph) -> str:
     """The graph in the DOT language: boxes with code, dashed edges where nothing is chained."""
-    shapes = {"unit": "box", "outside": "ellipse", "lookups": "diamond"}
+    shapes = {"unit": "box", "untranslated": "ellipse", "outside": "ellipse", "lookups": "diamond"}
     lines = [f"digraph {_quoted(graph.name)} {{", '    node [fontname="monospace", fontsize=10];', '    edge [fontsize=9];']
     lines += [f"    {_quoted(node.key)} [shape={shapes[node.kind]}, label={_label(node)}];" for node in graph.nodes]
     lines += [

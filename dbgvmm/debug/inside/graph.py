@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dbgvmm.bt.units import TranslationUnit
+from dbgvmm.bt.units import Edge, TranslationUnit
 from dbgvmm.debug.inside.sites import NoUnit, place
 from dbgvmm.debug.inside.units import Choice, live_units
-from dbgvmm.debug.inside.view import CALLOUT, INDIRECT, UnitView, view
+from dbgvmm.debug.inside.view import CALLOUT, EDGE, INDIRECT, UnitView, view
+from dbgvmm.hardware.layout import MASK64
 
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
@@ -23,7 +24,8 @@ LOOKUPS: Final = "lookups"
 
 @dataclass(frozen=True)
 class Node:
-    """A unit of the function ("unit"), code outside of it ("outside"), or the lookup table ("lookups").
+    """A unit of the function ("unit"), code of it that has no unit ("untranslated"), code outside of it ("outside"), or the
+    lookup table ("lookups").
 
     lines: its guest code, with marks. hits: how often it was entered, None if nobody counts.
     """
@@ -38,7 +40,9 @@ class Node:
 @dataclass(frozen=True)
 class Branch:
     """A way from node to node. linked: it is chained (or, from the lookup table, its slot is filled). label: "side exit after
-    3", "end", "call", "indirect", "behind ..." """
+    3" (instructions), "taken", "falls through", "jump", "call", "goes on"; the mnemonic of an indirect branch; "behind ..." a
+    callout.
+    """
 
     source: str
     target: str
@@ -77,17 +81,16 @@ def code_graph(machine: Machine, start: int, end: int) -> CodeGraph:
         nodes[_key(unit)] = _node(unit, shown)
     for unit in units:
         shown = view(machine, unit)
-        calls = shown.instructions[-1].line.mnemonic == "call" if shown.instructions else False
         for edge in unit.edges:
             target = edge.target
             if target is None:
                 target = next((other for other in units if other.guest_rip == edge.guest_rip), None)
             key = _key(target) if target is not None else f"x{edge.guest_rip:x}"
             if key not in nodes:
-                nodes[key] = Node(key, place(machine.symbols, edge.guest_rip), "outside", (), None)
-            behind = edge.retired == unit.length
-            label = "call" if behind and calls else "end" if behind else f"side exit after {edge.retired}"
-            edges[Branch(_key(unit), key, edge.target is not None, label)] = None
+                inside = start <= edge.guest_rip < end
+                title = place(machine.symbols, edge.guest_rip) + (", not translated" if inside else "")
+                nodes[key] = Node(key, title, "untranslated" if inside else "outside", (), None)
+            edges[Branch(_key(unit), key, edge.target is not None, _label(unit, edge, shown))] = None
         last = shown.instructions[-1] if shown.instructions else None
         if last is not None and last.mark in (INDIRECT, CALLOUT):
             if last.mark == INDIRECT:
@@ -103,6 +106,17 @@ def code_graph(machine: Machine, start: int, end: int) -> CodeGraph:
             edges[Branch(LOOKUPS, _key(unit), True, "")] = None
     name = machine.symbols.describe(start) or f"{start:#x}"
     return CodeGraph(name, start, end, len(units), tuple(nodes.values()), tuple(edges))
+
+
+def _label(unit: TranslationUnit, edge: Edge, shown: UnitView) -> str:
+    if edge.retired != unit.length:
+        return f"side exit after {edge.retired}"
+    last = shown.instructions[-1].line
+    if last.mnemonic in ("call", "jmp"):
+        return "jump" if last.mnemonic == "jmp" else "call"
+    if shown.instructions[-1].mark != EDGE:
+        return "goes on"
+    return "falls through" if edge.guest_rip == last.address + len(last.code) & MASK64 else "taken"
 
 
 def _node(unit: TranslationUnit, shown: UnitView) -> Node:

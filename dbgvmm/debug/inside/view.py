@@ -91,8 +91,7 @@ def view(machine: Machine, unit: TranslationUnit) -> UnitView:
     for (line, translated), instruction, flags in zip(code.pairs, decoded, live, strict=True):
         offset = line.address & 0xFFF
         shown.append(InstructionView(
-            line, CALLOUT if line.address in stores else _mark(instruction, line, translated, carried_out, offset in page.guards),
-            flags,
+            line, _mark(instruction, line, translated, carried_out, stores, offset in page.guards), flags,
             any(item.counts for item in translated), dead and any(item.counts for item in translated),
             tuple(sorted({register for item in translated for register in item.spilled})), page.accused.get(offset, 0),
             offset in page.guilty, page.beside.get(offset, 0), translated,
@@ -108,8 +107,10 @@ def view(machine: Machine, unit: TranslationUnit) -> UnitView:
 
 def _mark(
     instruction: Instruction, line: InstructionLine, translated: tuple[TranslatedLine, ...], carried_out: set[int],
-    guarded: bool,
+    stores: set[int], guarded: bool,
 ) -> str:  # fmt: skip
+    if line.address in stores:
+        return CALLOUT
     kind = Classifier().learn(instruction)
     if kind in _EDGES:
         return EDGE
