@@ -51,6 +51,7 @@ from dbgvmm.hardware.engine import Engine, EngineError
 from dbgvmm.hardware.layout import is_canonical
 from dbgvmm.mmu.linear import GuestMemory
 from dbgvmm.mmu.mmu import ShadowMmu
+from dbgvmm.mmu.writers import NOBODY
 
 CALLOUT_VECTOR: Final = EXIT[1]
 _SOFTWARE_INTERRUPTS: Final = frozenset((Mnemonic.INT, Mnemonic.INT3, Mnemonic.INT1, Mnemonic.INTO))
@@ -297,6 +298,7 @@ class Dispatcher:
 
     def _note(self, fault: GuestFault) -> None:
         """Remember a fault that the guest gets, for whoever asks why."""
+        self.mmu.writers.rip = NOBODY  # whoever was about to write has not
         index, entry = self.mmu.format.failed_at
         self.last_delivery = Delivery(fault, self.cpu.rip, self.count, self.cpu.cpl, index, entry)
 
