@@ -106,6 +106,22 @@ def test_the_quick_way_finds_what_the_thorough_one_does(named: Boot) -> None:
         assert machine.unwinder.quick() == tuple(frame.pc for frame in frames), hex(machine.cpu.rip)
 
 
+def test_the_quick_way_knows_frames_that_are_described_by_expressions(
+    booted: Callable[..., Machine], guest: Callable[[str], Path]
+) -> None:
+    """The guest `frames` has a function whose CFA is read from memory."""
+    machine = booted("frames")
+    machine.symbols.add(load_symbols(guest("frames").with_suffix(".elf64")))
+    run_to(machine, "omitted_and_aligned")
+    seen = set()
+    for _ in range(300):
+        frames = machine.unwinder.frames()
+        assert machine.unwinder.quick() == tuple(frame.pc for frame in frames), hex(machine.cpu.rip)
+        seen.add(len(frames))
+        machine.step(7)
+    assert seen >= {3, 4, 5}
+
+
 def test_looking_at_the_stack_changes_nothing(named: Boot) -> None:
     looked, left = named("selftest"), named("selftest")
     for count in range(50_000, 400_000, 50_000):

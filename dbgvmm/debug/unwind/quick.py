@@ -32,6 +32,8 @@ class _Slow(Protocol):
 
     def frames(self, limit: int = 64) -> Sequence[StackFrame]: ...
 
+    def caller(self, registers: Registers, stack: StackMemory | None = None) -> tuple[Registers, str]: ...
+
     def innermost(self) -> Registers: ...
 
 
@@ -100,7 +102,15 @@ class QuickUnwinder:
                 elif base == _OUTERMOST:
                     break
                 else:
-                    return tuple(frame.pc for frame in self._slow.frames(limit))
+                    caller = self._complex(pc, sp, bp, exact, user)
+                    if caller is None:
+                        return tuple(frame.pc for frame in self._slow.frames(limit))
+                    pc, sp, bp, exact, user = caller.pc, caller.sp, caller.bp or 0, caller.exact, caller.user
+                    if (pc, sp) in interrupted:
+                        break
+                    interrupted.add((pc, sp))
+                    found.append(pc)
+                    continue
                 if at <= sp or at & 7:
                     break
                 slot = at - 8
@@ -156,3 +166,10 @@ class QuickUnwinder:
             rules.clear()
         rules[pc << 1 | exact] = known
         return known
+
+    def _complex(self, pc: int, sp: int, bp: int, exact: bool, user: bool) -> Registers | None:
+        """The caller at a place without a simple rule; None if RSP and RBP are not enough to know it."""
+        try:
+            return self._slow.caller(self._registers(pc, sp, bp, exact, user, False), self._stack)[0]
+        except UnwindEnd:
+            return None

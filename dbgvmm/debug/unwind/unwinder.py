@@ -60,7 +60,7 @@ class Unwinder:
         seen = {(registers.pc, registers.sp)}
         while len(found) < limit:
             try:
-                caller, how = self._caller(registers)
+                caller, how = self.caller(registers)
             except UnwindEnd as end:
                 return Backtrace(tuple(found), str(end), end.outermost)
             if (caller.pc, caller.sp) in seen:
@@ -80,9 +80,12 @@ class Unwinder:
         values = {number: cpu.gpr[index] for number, index in enumerate(GPR_OF_DWARF)}
         return Registers(cpu.rip, values, True, cpu.cpl == _USER_CPL)
 
-    def _caller(self, registers: Registers) -> tuple[Registers, str]:
-        """The registers of a frame's caller, and the name of the method that found it. Raises UnwindEnd."""
-        memory = self._stack
+    def caller(self, registers: Registers, stack: StackMemory | None = None) -> tuple[Registers, str]:
+        """The registers of a frame's caller, and the name of the method that found it. Raises UnwindEnd.
+
+        stack: what memory is read through; without it, with what `frames` has kept.
+        """
+        memory = self._stack if stack is None else stack
         reason: UnwindEnd | None = None
         for method in self.methods:
             try:
