@@ -15,7 +15,7 @@ from dbgvmm.commands.table import command
 from dbgvmm.debug.symbols import AddressSpace, KnownSource, Symbol, SymbolError, load_symbols
 from dbgvmm.debug.symbols.files import SymbolFile
 from dbgvmm.debug.symbols.image_symbols import ImageSymbols
-from dbgvmm.debug.symbols.match import Match, compare_with_guest
+from dbgvmm.debug.symbols.match import Match, compare_image, compare_with_guest
 from dbgvmm.debug.symbols.processes import add_images, process_images, space_reader
 from dbgvmm.guest_os.linux.modules import ModuleNames
 from dbgvmm.guest_os.linux.names import NameTable
@@ -219,7 +219,7 @@ def source_row(session: Session, known: KnownSource) -> SourceRow:
         problems = tuple(source.problems)
     elif isinstance(source, ImageSymbols):
         build_id, offset, problems = source.image.build_id, source.offset, tuple(source.problems)
-        match = Match("matches", 0, 0, "read from memory")
+        match = compare_image(source, space_reader(session.machine, space[0] if space else None))
     elif isinstance(source, NameTable | ModuleNames):
         match = Match("matches", 0, 0, "read from memory")
     return SourceRow(

@@ -19,6 +19,7 @@ from dbgvmm.debug.symbols.directory import DebugDirectory
 from dbgvmm.debug.symbols.files import load_symbols
 from dbgvmm.debug.symbols.image import MOST_IMAGES, Image, find_images, image_at
 from dbgvmm.debug.symbols.image_symbols import MOST_SYMBOLS, ImageSymbols
+from dbgvmm.debug.symbols.match import compare_image
 from dbgvmm.debug.symbols.spaces import AddressSpace
 from dbgvmm.debug.symbols.table import SymbolError
 from dbgvmm.hardware.paging import PTE
@@ -101,6 +102,15 @@ def test_a_library_whose_pointers_were_relocated_is_read_likewise(library: Path)
             memory.write(at + 8, (value + BIAS).to_bytes(8, "little"))
     after = ImageSymbols(image, memory.read)
     assert list(after) == list(before)
+
+
+def test_an_image_that_is_not_there_any_more_is_said(library: Path) -> None:
+    memory = ProcessMemory()
+    memory.load(library, BIAS)
+    symbols = ImageSymbols(only_image(memory), memory.read)
+    assert compare_image(symbols, memory.read).state == "matches"
+    memory.write(BIAS, b"something else")
+    assert compare_image(symbols, memory.read).state == "differs"
 
 
 def test_a_file_on_the_host_is_found_by_its_build_id(library: Path, tmp_path: Path) -> None:

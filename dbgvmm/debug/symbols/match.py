@@ -16,6 +16,8 @@ from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug.symbols.build_id import build_id_in
 from dbgvmm.debug.symbols.damage import reading
 from dbgvmm.debug.symbols.files import SymbolFile
+from dbgvmm.debug.symbols.image import image_at
+from dbgvmm.debug.symbols.image_symbols import ImageSymbols
 from dbgvmm.debug.symbols.table import Symbol, SymbolError
 from dbgvmm.mmu.linear import NotMapped
 
@@ -157,6 +159,13 @@ def compare_with_guest(file: SymbolFile, machine: Machine, read: Read | None = N
         return compare(file, read or read_current, read_loaded if fresh else None)
     except SymbolError as error:
         return Match("unknown", 0, 0, f"not compared: {error}")
+
+
+def compare_image(symbols: ImageSymbols, read: Read) -> Match:
+    """Whether the image that some symbols were read from is still mapped where it was."""
+    if image_at(symbols.image.address, read) == symbols.image:
+        return Match("matches", 0, 0, "read from memory")
+    return Match("differs", 0, 0, "read from memory, where something else is now: `symbols remove` it")
 
 
 def _is_elf(machine: Machine) -> bool:
