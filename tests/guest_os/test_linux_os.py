@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from linux_guest import LINUX, MODULES, LinuxGuest
@@ -13,8 +14,9 @@ from linux_guest import LINUX, MODULES, LinuxGuest
 from dbgvmm import Machine, MachineConfig
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.guest_os import GuestOsError
+from dbgvmm.guest_os.linux.layouts import Layouts
 from dbgvmm.guest_os.linux.names import NameTable
-from dbgvmm.guest_os.linux.system import Linux
+from dbgvmm.guest_os.linux.system import Linux, detect_linux
 from dbgvmm.guest_os.reading import translate
 
 pytestmark = [
@@ -214,6 +216,45 @@ def test_asking_changes_nothing(linux: LinuxGuest, session: Session, table: Comm
 def test_a_task_that_is_not_there_is_told(session: Session, table: CommandTable) -> None:
     with pytest.raises(CommandError, match="no task 99999"):
         table.execute(session, "info task 99999")
+
+
+# -- a kernel that does not describe its types
+
+
+@pytest.fixture
+def undescribed(linux: LinuxGuest, session: Session) -> Iterator[tuple[Linux, Linux]]:
+    """The system with its BTF, and as it is found if that is not there."""
+    described = system(linux)
+    with damaged(linux, symbol(linux, "__start_BTF"), bytes(4)):
+        found = detect_linux(linux.machine)
+        assert isinstance(found, Linux)
+        yield described, found
+
+
+def test_layouts_told_from_memory_are_those_that_the_kernel_describes(undescribed: tuple[Linux, Linux]) -> None:
+    described, told = undescribed
+    assert dict(told.facts())["layouts"] == "told from memory"
+    told.tasks()
+    assert isinstance(told.types, Layouts)
+    known = told.types.known()
+    known.pop("pcpu_hot")  # which 6.1 does not have
+    for name, fields in known.items():
+        assert fields == {path: described.types.field(name, path) for path in fields}
+    assert {"tasks", "comm", "pid", "tgid", "real_parent", "mm", "stack", "flags", "__state"} <= set(known["task_struct"])
+    assert {"core_layout.base", "core_layout.size", "kallsyms"} <= set(known["module"])
+    assert set(known["mm_struct"]) == {"pgd"}
+
+
+def test_without_its_description_tasks_modules_and_log_are_the_same(undescribed: tuple[Linux, Linux]) -> None:
+    described, told = undescribed
+    for ours, theirs in zip(told.tasks().items, described.tasks().items, strict=True):
+        assert theirs.name.startswith(ours.name)  # 15 letters of it
+        assert replace(ours, name="") == replace(theirs, name="")
+    assert told.modules() == described.modules()
+    assert told.log() == described.log()
+    assert told.abilities() == {**described.abilities(), "areas": told.abilities()["areas"]}
+    with pytest.raises(GuestOsError, match="does not describe its types"):
+        told.areas(told.tasks().items[1])
 
 
 # -- damaged memory

@@ -32,6 +32,8 @@ def read_areas(records: Records, names: NameTable, task: int) -> Listing[Area]:
         mm = records("task_struct", task).at("mm", "mm_struct")
         if mm is None:
             return Listing(())
+        if not has_areas(records):
+            raise GuestOsError("what a process has mapped is not known: this Linux does not describe its types (BTF)")
         reader = _Reader(records, names, mm)
         if mm.has("mm_mt"):
             tree = _tree_entries(records, mm["mm_mt.ma_root"], MASK64, set())
@@ -43,6 +45,11 @@ def read_areas(records: Records, names: NameTable, task: int) -> Listing[Area]:
     except (BrokenList, NotReadable) as error:
         return Listing(tuple(found), f"the list of mapped areas is damaged: {error}")
     return Listing(tuple(found))
+
+
+def has_areas(records: Records) -> bool:
+    """Whether the layouts that are needed are known."""
+    return records.types.has("mm_struct", "mm_mt") or records.types.has("mm_struct", "mmap")
 
 
 def _chain(records: Records, first: int) -> Iterator[Record]:
@@ -70,8 +77,8 @@ def _tree_entries(records: Records, entry: int, highest: int, seen: set[int], de
     if not _LEAF <= kind <= _ARANGE:
         raise BrokenList(f"the node at {node:#x} is of a kind that there is not, {kind}")
     structure = "maple_arange_64" if kind == _ARANGE else "maple_range_64"
-    pivots = records.btf.array_length(structure, "pivot")
-    space, layout = records.space, records.btf.field
+    pivots = records.types.array_length(structure, "pivot")
+    space, layout = records.space, records.types.field
     pivot_at = node + layout(structure, "pivot").offset
     slot_at = node + layout(structure, "slot").offset
     for index in range(pivots + 1):

@@ -6,12 +6,12 @@ Source: Documentation/bpf/btf.rst. Only what is needed to find fields: names of 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from typing import Final
 
 from dbgvmm.guest_os.interface import GuestOsError
+from dbgvmm.guest_os.linux.layouts import Field
 
 _MAGIC: Final = 0xEB9F
 _HEADER: Final = struct.Struct("<HBBIIIII")
@@ -55,18 +55,8 @@ _SIZED: Final = frozenset((Kind.INT, Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.EN
 _TRAILER: Final = [(_FIXED.get(Kind(k), 0), _EACH.get(Kind(k), 0)) if k else (0, 0) for k in range(max(Kind) + 1)]
 
 
-@dataclass(frozen=True)
-class Field:
-    """A member. offset, size: in bytes from the structure's start; a bit field has bits, from bit `shift` of its bytes."""
-
-    offset: int
-    size: int
-    shift: int = 0
-    bits: int = 0
-
-
 class Btf:
-    """The types in a block of BTF. Raises GuestOsError if it is none, or damaged."""
+    """Implements `Types`: the types in a block of BTF. Raises GuestOsError if it is none, or damaged."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

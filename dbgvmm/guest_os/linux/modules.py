@@ -11,13 +11,14 @@ from dbgvmm.guest_os.interface import GuestOsError, Listing, Module
 from dbgvmm.guest_os.linux.kallsyms import Kallsyms
 from dbgvmm.guest_os.linux.names import NameTable
 from dbgvmm.guest_os.linux.records import BrokenList, Record, Records
-from dbgvmm.guest_os.reading import AddressSpace, NotReadable, printable
+from dbgvmm.guest_os.reading import NotReadable, printable
 
 _STATES: Final = ("live", "coming", "going", "unformed")
 """enum module_state."""
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
 _MOST_SYMBOLS: Final = 1 << 20
 _LARGEST_NAMES: Final = 64 << 20
+_MOST_PARTS: Final = 8
 
 
 class Modules:
@@ -26,10 +27,9 @@ class Modules:
     def __init__(self, names: NameTable, records: Records) -> None:
         self._records = records
         head = names.address("modules")
-        if head is None or not records.btf.has("module"):
+        if head is None or not records.types.has("module"):
             raise GuestOsError("this Linux has no modules: it was built without CONFIG_MODULES, or without CONFIG_KALLSYMS_ALL")
         self._head = head
-        self._parts = _parts(records)
 
     def records(self) -> Iterator[Record]:
         """Their structures, the newest first. Raises BrokenList, NotReadable."""
@@ -37,7 +37,7 @@ class Modules:
 
     def extents(self, module: Record) -> list[tuple[int, int]]:
         """(start, end) of each of its parts in memory."""
-        return [(base, base + module[size]) for at, size in self._parts if (base := module[at])]
+        return [(base, base + module[size]) for at, size in _parts(self._records) if (base := module[at])]
 
     def list(self) -> Listing[Module]:
         """All of them."""
@@ -56,7 +56,7 @@ class Modules:
 
     def symbols(self, module: Record) -> Kallsyms:
         """A module's own table of names, in its order. Raises NotReadable, GuestOsError."""
-        table = module.at("kallsyms", "mod_kallsyms")
+        table = module.at("kallsyms", "mod_kallsyms") if _names_of(module) else None
         if table is None:
             return Kallsyms([], "", [])
         space, count = self._records.space, table["num_symtab"]
@@ -79,27 +79,30 @@ class Modules:
 
 def _parts(records: Records) -> list[tuple[str, str]]:
     """The fields that hold base and size of each part of a module."""
-    btf = records.btf
-    if btf.has("module", "mem[0].base"):  # since 6.4
-        count = btf.array_length("module", "mem")
-        return [(f"mem[{number}].base", f"mem[{number}].size") for number in range(count)]
-    layouts = ("core_layout", "init_layout", "data_layout")
-    return [(f"{layout}.base", f"{layout}.size") for layout in layouts if btf.has("module", layout)]
+    types = records.types
+    parts = [*(f"mem[{number}]" for number in range(_MOST_PARTS)), "core_layout", "init_layout", "data_layout"]
+    return [(f"{part}.base", f"{part}.size") for part in parts if types.has("module", f"{part}.base")]
+
+
+def _names_of(module: Record) -> int:
+    """Where its table of names is described; another one while it is being set up. 0 if that is not known."""
+    return module["kallsyms"] if module.has("kallsyms") else 0
 
 
 class ModuleNames:
-    """Implements `SymbolSource` for all modules that are loaded now. now: a number that changes when the guest has run.
+    """Implements `SymbolSource` for all modules that are loaded now. now: a number that changes when the guest has run; refresh: is
+    called before memory is read after that.
 
     What is damaged in memory has no names here; `info modules` says what is wrong.
     """
 
     source = "Linux modules, in guest memory"
 
-    def __init__(self, modules: Modules, image: tuple[int, int], now: Callable[[], int], space: AddressSpace) -> None:
+    def __init__(self, modules: Modules, image: tuple[int, int], now: Callable[[], int], refresh: Callable[[], object]) -> None:
         self._modules = modules
         self._image = image
         self._now = now
-        self._space = space
+        self._refresh = refresh
         self._asked = -1
         self._print: tuple[int, ...] = ()
         self._tables: list[tuple[list[tuple[int, int]], NameTable]] = []
@@ -108,10 +111,10 @@ class ModuleNames:
         count = self._now()
         if count != self._asked:
             self._asked = count
-            self._space.forget()
+            self._refresh()
             try:
                 records = list(self._modules.records())
-                fingerprint = tuple(number for module in records for number in (module.address, module["kallsyms"]))
+                fingerprint = tuple(number for module in records for number in (module.address, _names_of(module)))
                 if fingerprint != self._print:
                     self._tables = [self._table(module) for module in records]
                     self._print = fingerprint
@@ -121,7 +124,8 @@ class ModuleNames:
 
     def _table(self, module: Record) -> tuple[list[tuple[int, int]], NameTable]:
         extents = self._modules.extents(module)
-        return extents, NameTable(self._modules.symbols(module), module.text("name"), max(end for _, end in extents))
+        limit = max((end for _, end in extents), default=0)
+        return extents, NameTable(self._modules.symbols(module), module.text("name"), limit)
 
     def __len__(self) -> int:
         return sum(len(table) for _, table in self._current())

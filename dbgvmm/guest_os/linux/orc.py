@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Final
 
 from dbgvmm.guest_os.interface import GuestOsError
-from dbgvmm.guest_os.linux.btf import Btf, Field
+from dbgvmm.guest_os.linux.layouts import Field, Types
 
 ENTRY_BYTES: Final = 6
 
@@ -59,16 +59,16 @@ class OrcRule:
 
 
 class OrcFormat:
-    """Where an entry's bits are, in the kernel that `btf` describes. Raises GuestOsError."""
+    """Where an entry's bits are, in the kernel that `types` describes. Raises GuestOsError."""
 
-    def __init__(self, btf: Btf) -> None:
-        if not btf.has("orc_entry") or btf.size("orc_entry") != ENTRY_BYTES:
+    def __init__(self, types: Types) -> None:
+        if not types.has("orc_entry") or types.size("orc_entry") != ENTRY_BYTES:
             raise GuestOsError("this Linux has no ORC tables that are known here: it was built without CONFIG_UNWINDER_ORC")
         names = ("sp_offset", "bp_offset", "sp_reg", "bp_reg", "type")
         self._sp_offset, self._bp_offset, self._sp_reg, self._bp_reg, self._type = (
-            btf.field("orc_entry", name) for name in names
+            types.field("orc_entry", name) for name in names
         )
-        self._end = btf.field("orc_entry", "end") if btf.has("orc_entry", "end") else None
+        self._end = types.field("orc_entry", "end") if types.has("orc_entry", "end") else None
 
     def decode(self, entry: bytes) -> OrcRule:
         """An entry's rule."""

@@ -27,7 +27,7 @@ class OrcTables:
         self._modules = modules
         self._image = image
         self._now = now
-        self._format = OrcFormat(records.btf)
+        self._format = OrcFormat(records.types)
         bounds = [
             names.address(name)
             for name in ("__start_orc_unwind_ip", "__stop_orc_unwind_ip", "__start_orc_unwind", "__stop_orc_unwind")

@@ -33,7 +33,7 @@ class _State(IntEnum):
 def read_log(records: Records, names: NameTable) -> Listing[LogLine]:
     """What is in the ring, the oldest first. Raises GuestOsError."""
     pointer = names.address("prb")
-    if pointer is None or not records.btf.has("printk_ringbuffer"):
+    if pointer is None or not records.types.has("printk_ringbuffer"):
         raise GuestOsError("this Linux keeps its log in a way that is not known here: it is older than 5.10")
     found: list[LogLine] = []
     try:
@@ -57,8 +57,8 @@ class _Ring:
         self.tail, self.head = ring["desc_ring.tail_id.counter"], ring["desc_ring.head_id.counter"]
         if self.head - self.tail & _ID >= self._count:
             raise GuestOsError("the kernel's log is damaged: more records than there is room for")
-        self._descriptor_size = records.btf.size("prb_desc")
-        self._info_size = records.btf.size("printk_info")
+        self._descriptor_size = records.types.size("prb_desc")
+        self._info_size = records.types.size("printk_info")
 
     def lines(self, number: int) -> list[LogLine]:
         """Those of the record with an id; none while it is being written, or if it has been reused."""

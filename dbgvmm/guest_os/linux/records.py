@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dbgvmm.guest_os.linux.btf import Btf, Field
+from dbgvmm.guest_os.linux.layouts import Field, Types
 from dbgvmm.guest_os.reading import AddressSpace, NotReadable
 
 LONGEST_LIST = 1 << 20
@@ -13,52 +13,52 @@ LONGEST_LIST = 1 << 20
 class Record:
     """The structure `kind` at a linear address: `task["mm.pgd"]` reads a number. Raises NotReadable, GuestOsError."""
 
-    __slots__ = ("_btf", "_space", "address", "kind")
+    __slots__ = ("_space", "_types", "address", "kind")
 
-    def __init__(self, space: AddressSpace, btf: Btf, kind: str, address: int) -> None:
+    def __init__(self, space: AddressSpace, types: Types, kind: str, address: int) -> None:
         self._space = space
-        self._btf = btf
+        self._types = types
         self.kind = kind
         self.address = address
 
     def __getitem__(self, path: str) -> int:
-        field: Field = self._btf.field(self.kind, path)
+        field: Field = self._types.field(self.kind, path)
         value = self._space.unsigned(self.address + field.offset, field.size)
         return value >> field.shift & (1 << field.bits) - 1 if field.bits else value
 
     def has(self, path: str) -> bool:
         """Whether this kernel has the field."""
-        return self._btf.has(self.kind, path)
+        return self._types.has(self.kind, path)
 
     def place(self, path: str) -> int:
         """Where a field is."""
-        return self.address + self._btf.field(self.kind, path).offset
+        return self.address + self._types.field(self.kind, path).offset
 
     def text(self, path: str) -> str:
         """A field that is an array of characters."""
-        field = self._btf.field(self.kind, path)
+        field = self._types.field(self.kind, path)
         return self._space.text(self.address + field.offset, field.size)
 
     def at(self, path: str, kind: str) -> Record | None:
         """The structure that a field points to, None for a null pointer."""
         address = self[path]
-        return Record(self._space, self._btf, kind, address) if address else None
+        return Record(self._space, self._types, kind, address) if address else None
 
 
 class Records:
     """Makes `Record`s of one kernel."""
 
-    def __init__(self, space: AddressSpace, btf: Btf) -> None:
+    def __init__(self, space: AddressSpace, types: Types) -> None:
         self.space = space
-        self.btf = btf
+        self.types = types
 
     def __call__(self, kind: str, address: int) -> Record:
         """The structure of that kind at an address."""
-        return Record(self.space, self.btf, kind, address)
+        return Record(self.space, self.types, kind, address)
 
     def containing(self, kind: str, path: str, address: int) -> Record:
         """The structure whose field `path` is at `address`."""
-        return Record(self.space, self.btf, kind, address - self.btf.field(kind, path).offset)
+        return Record(self.space, self.types, kind, address - self.types.field(kind, path).offset)
 
     def ring(self, head: int, kind: str, path: str) -> Iterator[Record]:
         """The structures on a `list_head` ring. Raises BrokenList where it leads nowhere, or not back to `head`."""

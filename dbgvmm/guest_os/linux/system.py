@@ -7,10 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbgvmm.guest_os.interface import ABILITIES, Area, GuestMachine, GuestOs, GuestOsError, Listing, LogLine, Module, Task
-from dbgvmm.guest_os.linux.areas import read_areas
+from dbgvmm.guest_os.linux.areas import has_areas, read_areas
 from dbgvmm.guest_os.linux.btf import Btf
 from dbgvmm.guest_os.linux.image import KERNEL_MAP, KernelImage, find_image, kernel_half
+from dbgvmm.guest_os.linux.inference import add_inferred
 from dbgvmm.guest_os.linux.kallsyms import read_kallsyms
+from dbgvmm.guest_os.linux.layouts import Layouts, Types, stable_layouts
 from dbgvmm.guest_os.linux.modules import ModuleNames, Modules
 from dbgvmm.guest_os.linux.names import NameTable
 from dbgvmm.guest_os.linux.orc import OrcRule
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _LINK_ADDRESS = KERNEL_MAP + 0x100_0000
 """Where _text is without KASLR: CONFIG_PHYSICAL_START, 16 MiB."""
 _LONGEST_BANNER = 512
+_LARGEST_BTF = 64 << 20
 _NO_TABLES = "Linux has not set up its own page tables yet: `continue` for a while, stop, and ask again"
 
 
@@ -60,6 +63,8 @@ class Linux(GuestOs):
         self.space = AddressSpace(machine.ram, self._kernel_tables())
         self._banner = self.space.text(self._banner_at, _LONGEST_BANNER).removesuffix("\\n")
         self._no_orc = False
+        self._complete = False
+        self._inferred_at = -1
 
     def _symbol(self, name: str) -> int:
         address = self._names.address(name)
@@ -83,18 +88,33 @@ class Linux(GuestOs):
     def _fresh(self) -> Records:
         """The guest may have run since: translations are looked up anew."""
         self.space.forget()
+        self._infer()
         return self._records
 
     @cached_property
-    def types(self) -> Btf:
-        """The kernel's own description of its types. Raises GuestOsError if it has none."""
+    def types(self) -> Types:
+        """The layouts of the kernel's structures: its own description (BTF), or what memory tells."""
+        return self._btf() or self._inferred
+
+    @cached_property
+    def _inferred(self) -> Layouts:
+        return stable_layouts(self._image.release)
+
+    def _infer(self) -> None:
+        """Without BTF, memory tells more and more while the kernel sets itself up."""
+        if self.types is self._inferred and not self._complete and self._inferred_at != self._machine.count:
+            self._inferred_at = self._machine.count
+            self._complete = add_inferred(self._inferred, self.space, self._names, self._image.release)
+
+    def _btf(self) -> Btf | None:
+        """None if the kernel has none, or one that is damaged: then its layouts have to be found otherwise."""
         start, end = self._names.address("__start_BTF"), self._names.address("__stop_BTF")
-        if start is None or end is None or end <= start:
-            raise GuestOsError("this Linux has no description of its types in memory (CONFIG_DEBUG_INFO_BTF): names only")
+        if start is None or end is None or not 0 < end - start < _LARGEST_BTF:
+            return None
         try:
             return Btf(self.space.read(start, end - start))
-        except NotReadable as error:
-            raise GuestOsError(f"the kernel's type information (BTF) cannot be read: {error}") from error
+        except (NotReadable, GuestOsError):
+            return None
 
     def record(self, kind: str, address: int) -> Record:
         """The structure of that kind at a linear address: `record("task_struct", task.address)["prio"]` for scripts."""
@@ -139,14 +159,20 @@ class Linux(GuestOs):
 
     def abilities(self) -> dict[str, str]:
         """Names alone where the kernel has no BTF."""
+        self._fresh()
         checks: dict[str, Callable[[], object]] = {
             "symbols": lambda: self._names, "modules": lambda: self._modules, "tasks": lambda: self._tasks,
-            "areas": lambda: self._tasks, "log": self.log, "syscalls": self.syscalls, "unwind": lambda: self._orc,
+            "areas": self._check_areas, "log": self.log, "syscalls": self.syscalls, "unwind": lambda: self._orc,
         }  # fmt: skip
         return {ability: _problem(checks[ability]) for ability in ABILITIES}
 
+    def _check_areas(self) -> None:
+        if not has_areas(self._records):
+            raise GuestOsError("this Linux does not describe its types (BTF), and memory does not tell these layouts")
+
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Where it is, how many names it has."""
+        self._fresh()
         text = self._symbol("_text")
         slide = text - _LINK_ADDRESS
         end = self._names.address("_end") or self._image.end
@@ -155,6 +181,7 @@ class Linux(GuestOs):
             ("image", f"{text:#x} to {end:#x}, physical {self.space.physical(text):#x}"),
             ("KASLR", f"moved by {slide:#x}" if slide else "not moved"),
             ("page tables", f"{self.space.cr3:#x}"),
+            ("layouts", "described by the kernel itself (BTF)" if self.types is not self._inferred else "told from memory"),
             ("symbols", f"{len(self._names):,}, and {0 if modules is None else len(modules):,} of modules"),
         )
 
@@ -163,7 +190,7 @@ class Linux(GuestOs):
     @cached_property
     def _module_names(self) -> ModuleNames | None:
         try:
-            return ModuleNames(self._modules, (self._image.start, self._image.end), lambda: self._machine.count, self.space)
+            return ModuleNames(self._modules, (self._image.start, self._image.end), lambda: self._machine.count, self._fresh)
         except GuestOsError:
             return None
 

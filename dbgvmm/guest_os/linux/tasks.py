@@ -19,6 +19,8 @@ _IDLE: Final = 0x402
 _LETTERS: Final = "RSDTtXZP"
 """By bit: running is no bit at all, then TASK_INTERRUPTIBLE, UNINTERRUPTIBLE, STOPPED, TRACED, EXIT_DEAD, ZOMBIE, PARKED."""
 _REPORTED: Final = 0x7F
+_DEAD: Final = 0x80
+_ZOMBIE: Final = 0x20
 _RTLOCK_WAIT: Final = 0x1000
 
 
@@ -41,7 +43,6 @@ class Tasks:
         if init_task is None:
             raise GuestOsError("Linux' symbols have no init_task: it was built without CONFIG_KALLSYMS_ALL")
         self._init_task = init_task
-        self._state = "__state" if records.btf.has("task_struct", "__state") else "state"  # renamed in 5.14
 
     def per_cpu(self, symbol: int, cpu: int) -> int:
         """The address of a per-CPU variable on one CPU. Raises NotReadable."""
@@ -55,7 +56,7 @@ class Tasks:
             symbol = self._names.address("pcpu_hot")  # 6.2 to 6.14
             if symbol is None:
                 raise GuestOsError("Linux' symbols have neither current_task nor pcpu_hot: the running task is not known")
-            symbol += self._records.btf.field("pcpu_hot", "current_task").offset
+            symbol += self._records.types.field("pcpu_hot", "current_task").offset
         try:
             return self._records.space.u64(self.per_cpu(symbol, cpu)) or None
         except NotReadable:
@@ -64,13 +65,23 @@ class Tasks:
     def at(self, address: int, current: int | None = None) -> Task:
         """The task whose structure is at an address. Raises NotReadable, GuestOsError."""
         task = self._records("task_struct", address)
-        mm = task.at("mm", "mm_struct")
-        parent = task.at("real_parent", "task_struct")
+        mm = task.at("mm", "mm_struct") if task.has("mm") else None
+        parent = task.at("real_parent", "task_struct") if task.has("real_parent") else None
+        tables = None if mm is None or not mm.has("pgd") else self._records.space.physical(mm["pgd"])
         return Task(
             task["pid"], task["tgid"], 0 if parent is None else parent["tgid"], self._name(task),
-            state_letter(task[self._state], task["exit_state"]), bool(task["flags"] & _PF_KTHREAD) or not task["pid"],
-            None if mm is None else self._records.space.physical(mm["pgd"]), address, task["stack"], address == current,
+            state_letter(self._state(task), self._exit_state(task)), bool(task["flags"] & _PF_KTHREAD) or not task["pid"],
+            tables, address, task["stack"], address == current,
         )  # fmt: skip
+
+    def _state(self, task: Record) -> int:
+        return task["__state"] if task.has("__state") else task["state"]  # renamed in 5.14
+
+    def _exit_state(self, task: Record) -> int:
+        """Without the field: what is dead and still listed is a zombie."""
+        if task.has("exit_state"):
+            return task["exit_state"]
+        return _ZOMBIE if self._state(task) & _DEAD else 0
 
     def _name(self, task: Record) -> str:
         """As /proc/PID/comm has it: `comm` has 16 bytes, and kernel threads have more to say (proc_task_name)."""
