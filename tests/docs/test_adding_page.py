@@ -20,7 +20,7 @@ def page(guest: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> dict[
     guest("hello")
     monkeypatch.chdir(REPOSITORY)
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, object] = {"__name__": "docs.adding"}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec", dont_inherit=True), names)

@@ -90,8 +90,9 @@ def _names_of(module: Record) -> int:
 
 
 class ModuleNames:
-    """Implements `SymbolSource` for all modules that are loaded now. now: a number that changes when the guest has run; refresh: is
-    called before memory is read after that.
+    """Implements `SymbolSource` for all modules that are loaded now.
+
+    now: a number that changes when the guest has run. refresh: called before memory is read after that.
 
     What is damaged in memory has no names here; `info modules` says what is wrong.
     """
