@@ -22,10 +22,13 @@ from dbgvmm.commands.exits import (
     exits_mark,
     exits_record,
 )
+from dbgvmm.commands.parameters import Count
 from dbgvmm.commands.timeline import timeline_events, timeline_save, timeline_start, timeline_stop
 from dbgvmm.commands.top import TopReport, top
+from dbgvmm.cpu.bits import RFLAGS
 
 Booted = Callable[..., Machine]
+PIC_MASKS = (0x21, 0xA1)
 
 
 def test_mechanisms_can_be_named_as_they_are_called() -> None:
@@ -158,7 +161,7 @@ def test_rounds_add_up_to_the_ledger(booted: Booted, table: CommandTable) -> Non
 
 def test_rounds_of_host_time_end_after_as_many_as_were_asked_for(booted: Booted) -> None:
     session = Session(booted("cpubound"))
-    report = top(session, rounds=2, every="0.05")  # type: ignore[arg-type]  # a Count is an int
+    report = top(session, rounds=Count(2), every="0.05")
     assert len(report.rounds) == 2
     assert report.stop == "top has ended"
     assert all(item.seconds >= 0.04 and item.instructions > 0 and item.mips > 0 for item in report.rounds)
@@ -175,9 +178,14 @@ def test_a_guest_that_halts_for_ever_does_not_hang_it(booted: Booted) -> None:
     machine = booted("hello")
     machine.breakpoints.add(0x106000)
     machine.run()
+    for port in PIC_MASKS:
+        machine.board.ports.write(port, 0xFF, 1)
     machine.cpu.halted = True
-    machine.cpu.rflags |= 1 << 9
-    assert "nothing is left" in top(Session(machine), every="0.01").stop
+    machine.cpu.rflags |= RFLAGS.IF
+    report = top(Session(machine), rounds=Count(1), every="0.01")
+    assert report.stop == "top has ended"
+    assert report.rounds[0].instructions == 0
+    assert report.rounds[0].guest_ns > 0
 
 
 def test_nothing_is_left_behind(booted: Booted, table: CommandTable) -> None:
