@@ -274,7 +274,7 @@ def shadow_walk_command(session: Session, address: Address, *, cr3: Address | No
         found = shadow_walk(mmu.engine.frames, root.pml5, address)
     except ValueError as error:
         raise CommandError(f"{error}: `shadow check` says more") from error
-    difference = state_of(mmu, root, address)
+    difference = state_of(mmu, root, address, session.name)
     state, detail = ("", "") if difference is None else (difference.state, difference.detail)
     guest = mmu.report_in(root, address)
     return ShadowReport(

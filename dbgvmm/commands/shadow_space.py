@@ -135,7 +135,7 @@ def shadow_diff(session: Session, *, cr3: Address | None = None, all: bool = Fal
     """
     root = space(session, cr3)
     limit = Limit(MOST_PAGES)
-    found = tuple(differences(session.machine.mmu, root, limit, all_pages=True))
+    found = tuple(differences(session.machine.mmu, root, limit, all_pages=True, name=session.name))
     pages: Counter[str] = Counter()
     for item in found:
         pages[item.state] += item.pages

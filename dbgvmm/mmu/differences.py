@@ -16,7 +16,7 @@ exactly one of these holds:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,7 +57,8 @@ class Difference:
 
 
 class _Space:
-    def __init__(self, mmu: ShadowMmu, root: Root) -> None:
+    def __init__(self, mmu: ShadowMmu, root: Root, name: Callable[[int], str]) -> None:
+        self._name = name
         self._mmu = mmu
         self._root = root
         self._q = mmu.engine.frames.u64
@@ -121,19 +122,22 @@ class _Space:
         if report.levels and report.gpa is not None:
             written = self._mmu.writers.entries.get(report.levels[-1].entry_gpa)
             if written is not None:
-                by = "the monitor" if written.rip == NOBODY else f"{written.rip:#x}"
+                by = "the monitor" if written.rip == NOBODY else self._name(written.rip)
                 return LAZY, f"entries written by {by}"
         return PENDING, ""
 
 
-def differences(mmu: ShadowMmu, root: Root, limit: Limit, *, all_pages: bool = False) -> Iterator[Difference]:
+def differences(
+    mmu: ShadowMmu, root: Root, limit: Limit, *, all_pages: bool = False, name: Callable[[int], str] = hex
+) -> Iterator[Difference]:
     """What the guest maps in a root's address space and the shadow gives less of; with `all_pages`, what is in step too.
 
     Nothing for paging off. Guest tables that name each other in circles are followed for `limit` mappings.
+    name: how to call a guest instruction.
     """
     if root.page is None:
         return
-    space = _Space(mmu, root)
+    space = _Space(mmu, root, name)
     start = end = -1
     state = detail = ""
     for mapping in mappings(mmu.ram, root.page.gfn << PAGE_SHIFT, mmu.reserved):
@@ -153,7 +157,7 @@ def differences(mmu: ShadowMmu, root: Root, limit: Limit, *, all_pages: bool = F
 
 
 
-def state_of(mmu: ShadowMmu, root: Root, va: int) -> Difference | None:
+def state_of(mmu: ShadowMmu, root: Root, va: int, name: Callable[[int], str] = hex) -> Difference | None:
     """The same for the page at one address; None if the guest does not map it (or paging is off)."""
     report = mmu.report_in(root, va)
     if report.gpa is None or not report.levels:
@@ -162,5 +166,5 @@ def state_of(mmu: ShadowMmu, root: Root, va: int) -> Difference | None:
     size = report.page_size
     mapping = Mapping(va & -size, report.gpa & -size, size, report.levels[-1].entry, rights)
     page, gpa = va & -PAGE_SIZE, report.gpa & -PAGE_SIZE
-    state, detail = _Space(mmu, root).page(page, gpa, mapping)
+    state, detail = _Space(mmu, root, name).page(page, gpa, mapping)
     return Difference(page, page + PAGE_SIZE & MASK64, state, detail)

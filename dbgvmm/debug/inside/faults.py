@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dbgvmm.cpu.bits import PageFaultError, SelectorError, Vector, is_canonical
@@ -89,7 +90,7 @@ def explain_access(machine: Machine, va: int, access: int) -> AccessReport:
     guest = mmu.report_in(root, va)
     verdict = judge(mmu, root, guest, access)
     levels = shadow_levels(mmu.engine.frames, root.pml5, va)
-    difference = state_of(mmu, root, va)
+    difference = state_of(mmu, root, va, partial(place, machine.symbols))
     state, detail = ("", "") if difference is None else (difference.state, difference.detail)
     kinds = mmu.traces.kinds.get(guest.gpa >> PAGE_SHIFT, 0) if guest.gpa is not None else 0
     writers = []
