@@ -11,7 +11,7 @@ that events, interrupts and stops happen at an exact instruction count that does
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from iced_x86 import Instruction, Mnemonic
 
@@ -19,6 +19,7 @@ from dbgvmm.bt.accesses import MemoryAccesses
 from dbgvmm.bt.cache import CacheFull, TranslationCache
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.counting import UnitCounting
+from dbgvmm.bt.delivery import Delivery
 from dbgvmm.bt.direct import DirectUser
 from dbgvmm.bt.emission import EXIT
 from dbgvmm.bt.exit_places import ExitPlaces, Observer
@@ -56,21 +57,6 @@ from dbgvmm.mmu.writers import NOBODY
 CALLOUT_VECTOR: Final = EXIT[1]
 _SOFTWARE_INTERRUPTS: Final = frozenset((Mnemonic.INT, Mnemonic.INT3, Mnemonic.INT1, Mnemonic.INTO))
 _NO_ERROR_CODE: Final = frozenset((0, 1, 3, 4, 5, 6, 7, 9, 16, 18, 19, 20))
-
-
-class Delivery(NamedTuple):
-    """A fault that the guest got: of the instruction at `rip`, after `when` instructions, at CPL `cpl`.
-
-    Of a page fault: entry_index is where in RAM's quadwords the entry lies that the walk ended at (-1: outside RAM), and
-    `entry` what it said then.
-    """
-
-    fault: GuestFault
-    rip: int
-    when: int
-    cpl: int
-    entry_index: int
-    entry: int
 
 
 class Dispatcher:
