@@ -12,10 +12,10 @@ from pathlib import Path
 from time import perf_counter
 
 from dbgvmm.boot.state import BootError
-from dbgvmm.commands import Session, command_table
+from dbgvmm.commands import CommandError, Session, command_table
 from dbgvmm.commands.monitor import Monitor
 from dbgvmm.debug.gdb_server import GdbServer
-from dbgvmm.debug.stops import Stop
+from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import SymbolError, SymbolFile, SymbolTable, compare_with_guest, load_symbols
 from dbgvmm.debug.symbols.kernel import symbols_of_kernel
 from dbgvmm.devices.serial_backend import ConsoleKeys, SerialBackend, SerialError, SocketSerial, open_serial
@@ -24,7 +24,16 @@ from dbgvmm.exit_status import ExitStatus, status_of
 from dbgvmm.machine import Machine, MachineConfig
 from dbgvmm.options import parse_arguments
 from dbgvmm.outside import Outside
-from dbgvmm.repl import LiveScreen, PlainReader, ReplLoop, TerminalReader
+from dbgvmm.repl import (
+    LiveScreen,
+    PlainReader,
+    PlainScreen,
+    ReplLoop,
+    TerminalReader,
+    TerminalScreen,
+    startup_lines,
+    startup_path,
+)
 from dbgvmm.supervisor import Repl, Script, ScriptError, Supervisor
 from gdbstub import TransportError
 
@@ -63,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     """`dbgvmm run`. Raises Refused."""
     check_writable("--stats", options.stats)
     check_writable("--count", options.count)
-    script = read_script(options.command)
+    scripts = read_scripts(options)
     machine = boot(options)
     machine.symbols.add(symbols := find_symbols(options.symbols, options.kernel, machine))
     warn_of_other_build(symbols, machine)
@@ -88,16 +97,17 @@ def run(options: argparse.Namespace) -> int:
         supervisor.make_repl = lambda: make_repl(supervisor)
         announce(options, outside, gdb)
         started = perf_counter()
-        stop = supervise(supervisor, script, options.wait)
+        stop = supervise(supervisor, scripts, options)
         seconds = perf_counter() - started
         if isinstance(serial, SocketSerial) and serial.unsent:
             say(f"{serial.unsent:,} bytes of serial output are lost: no client has read them (--wait gives one time to come)")
     if not outside.at_line_start and sys.stdout.isatty():
         print(flush=True)
-    left_by_choice = supervisor.repl_wanted and (stop is None or not (stop.kind.final or supervisor.left))
+    at_prompt = supervisor.repl_wanted or options.batch
+    left_by_choice = at_prompt and (stop is None or not (stop.kind.final or stop.kind is StopKind.QUIT))
     text = "left at the prompt" if stop is None or left_by_choice else stop.text
     say(f"{text}, after {machine.count:,} instructions and {seconds:.2f} s")
-    status = ExitStatus.OK if left_by_choice else status_of(stop)
+    status = ExitStatus.COMMAND_FAILED if supervisor.failed else ExitStatus.OK if left_by_choice else status_of(stop)
     write_stats(options.stats, machine, status, seconds)
     if options.count is not None:
         save_counts(options.count, machine)
@@ -105,22 +115,33 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def supervise(supervisor: Supervisor, script: Script | None, wait: bool) -> Stop | None:
+def supervise(supervisor: Supervisor, scripts: list[Script], options: argparse.Namespace) -> Stop | None:
     """Run to the end: the last stop. Raises Refused."""
     try:
-        return supervisor.main(script, wait=wait)
+        return supervisor.main(*scripts, wait=options.wait, batch=options.batch)
     except ScriptError as error:
-        raise Refused(str(error), ExitStatus.USAGE) from error
+        raise Refused(str(error), ExitStatus.COMMAND_FAILED) from error
     except SerialError as error:
         raise Refused(str(error), ExitStatus.UNUSABLE_FILE) from error
 
 
-def read_script(path: Path | None) -> Script | None:
-    """The file of commands. Raises Refused."""
-    if path is None:
-        return None
+def read_scripts(options: argparse.Namespace) -> list[Script]:
+    """What is to be run first: the startup file, if there will be a prompt, then -x and -e in their order. Raises Refused."""
+    scripts: list[Script] = []
+    if options.repl and options.startup:
+        try:
+            scripts.append(Script.of(str(startup_path()), startup_lines(), fatal=False))
+        except CommandError as error:
+            say(str(error))
+    for item in options.scripts or ():
+        scripts.append(Script((("-e", item),)) if isinstance(item, str) else read_script(item))
+    return scripts
+
+
+def read_script(path: Path) -> Script:
+    """A file of commands. Raises Refused."""
     try:
-        return Script(str(path), tuple(path.read_text().splitlines()))
+        return Script.of(str(path), path.read_text().splitlines())
     except OSError as error:
         raise Refused(f"commands {path}: {error.strerror}", ExitStatus.UNUSABLE_FILE) from error
     except UnicodeDecodeError as error:
@@ -169,7 +190,10 @@ class LateKeys:
 
     def console_keys(self) -> ConsoleKeys:
         """What the serial backend calls."""
-        return ConsoleKeys(self._leave, self._to_repl)
+        return ConsoleKeys(self._leave, self._to_repl, self._interrupt)
+
+    def _interrupt(self) -> bool:
+        return self.supervisor is not None and self.supervisor.interrupt()
 
     def _leave(self) -> None:
         if self.supervisor is not None:
@@ -209,14 +233,18 @@ def make_repl(supervisor: Supervisor) -> Repl:
     gdb, session, table = supervisor.gdb, supervisor.session, supervisor.table
     filenos = gdb.filenos if gdb is not None else tuple
 
+    def serve() -> bool:
+        return gdb is not None and gdb.serve_beside_a_prompt()
+
     def taken() -> bool:
-        return supervisor.left or (gdb is not None and gdb.wants_machine)
+        return supervisor.left or serve()
 
     if sys.stdin.isatty():
         if sys.stdout.isatty():
             session.screen = LiveScreen(supervisor.outside)
-        return ReplLoop(session, table, TerminalReader(session, table, filenos), taken)
-    return ReplLoop(session, table, PlainReader(sys.stdin.fileno(), filenos), taken)
+        screen = TerminalScreen(session) if sys.stdout.isatty() else PlainScreen()
+        return ReplLoop(session, table, TerminalReader(session, table, filenos, serve), taken, screen)
+    return ReplLoop(session, table, PlainReader(sys.stdin.fileno(), filenos, serve), taken)
 
 
 def announce(options: argparse.Namespace, outside: Outside, gdb: GdbServer | None) -> None:

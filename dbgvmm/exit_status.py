@@ -13,6 +13,7 @@ class ExitStatus(IntEnum):
 
     OK = 0
     USAGE = 64
+    COMMAND_FAILED = 65
     UNUSABLE_FILE = 66
     UNSUPPORTED = 69
     TRIPLE_FAULT = 70
@@ -23,6 +24,7 @@ class ExitStatus(IntEnum):
 STATUS_MEANINGS: Final = {
     ExitStatus.OK: "power-off, reset, a halt with interrupts off; leaving the REPL",
     ExitStatus.USAGE: "bad usage",
+    ExitStatus.COMMAND_FAILED: "a command failed (of --command or -e, or of a pipe to --repl)",
     ExitStatus.UNUSABLE_FILE: "a file that cannot be used",
     ExitStatus.UNSUPPORTED: "a CPU mode that is not emulated",
     ExitStatus.TRIPLE_FAULT: "triple fault",

@@ -98,7 +98,18 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     people.add_argument("--wait", action="store_true", help="do not run before gdb says continue")
     people.add_argument("--repl", action="store_true", help="begin with a prompt for commands")
     people.add_argument("--symbols", type=Path, metavar="FILE", help="an ELF file or a System.map (the kernel's own)")
-    people.add_argument("--command", "-x", type=Path, metavar="FILE", help="run the commands in FILE first")
+    people.add_argument(
+        "--command", "-x", dest="scripts", action="append", type=Path, metavar="FILE", help="run the commands in FILE first"
+    )
+    people.add_argument(
+        "--execute", "-e", dest="scripts", action="append", type=str, metavar="COMMAND",
+        help="run this command first; -x and -e may be repeated, and are run in their order",
+    )  # fmt: skip
+    people.add_argument("--batch", action="store_true", help="leave when the commands of -x and -e are done")
+    people.add_argument(
+        "--no-startup", dest="startup", action="store_false",
+        help="do not run the commands in $XDG_CONFIG_HOME/dbgvmm/startup before the first prompt",
+    )  # fmt: skip
     people.add_argument("--stats", type=Path, metavar="FILE.json", help="write all counters there at the end")
     people.add_argument(
         "--count", type=Path, metavar="FILE",

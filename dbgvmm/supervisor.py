@@ -1,7 +1,10 @@
 """`Supervisor`: one machine and the people around it, from the first instruction to the last word.
 
-One of them has the machine at a time: a gdb that is connected, else the REPL if there is one, else nobody, and then the
-guest just runs. Ctrl-C stops a running guest; a second one, or one when it stands still, ends everything.
+A running guest has the terminal, whoever let it run. When it stands still, a gdb that is connected and the REPL are served
+at the same time: the prompt answers while gdb asks. With a gdb connected only gdb lets the guest run, since nothing in its
+protocol would tell it that somebody else has. With neither of them the guest just runs.
+
+Ctrl-C stops a running guest. If it does not stop, the next ones end everything; so does one when nothing runs.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -25,21 +28,39 @@ from dbgvmm.outside import Outside
 
 _ENDS: Final = frozenset((StopKind.LIMIT, StopKind.QUIT))
 """Kinds after which there is nothing to do, beside those that are `final`."""
+_PRESSES: Final = 2
+"""So many Ctrl-C end everything if the guest does not stop."""
+_PRESSES_WITH_REPL: Final = 3
+"""With a prompt one has to mean it: Ctrl-C stops the guest, not the program."""
 
 
 class Repl(Protocol):
-    """A front end for commands."""
+    """A front end for commands. failed: how many have failed. unattended: it reads a pipe."""
+
+    failed: int
+    unattended: bool
 
     def interact(self) -> bool:
-        """Take commands until the person leaves (True) or a debugger takes the machine (False)."""
+        """Take commands until the person leaves (True) or a debugger wants the machine (False)."""
+
+    def run(self, line: str) -> bool:
+        """Run one command line; whether it went well. Raises QuitRequest."""
+
+    def tell(self, stop: Stop) -> None:
+        """Show a stop of a guest that somebody else let run."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """Command lines of a file, and what to call it."""
+    """Command lines, each with where it is from. fatal: one that fails ends the run; else it is told, and the next follows."""
 
-    name: str
-    lines: tuple[str, ...]
+    lines: tuple[tuple[str, str], ...]
+    fatal: bool = True
+
+    @staticmethod
+    def of(name: str, lines: Sequence[str], *, fatal: bool = True) -> Script:
+        """The lines of a file."""
+        return Script(tuple((f"{name}:{number}", line) for number, line in enumerate(lines, 1)), fatal)
 
 
 class ScriptError(Exception):
@@ -63,26 +84,30 @@ class Supervisor:
         self.table = table
         self.outside = outside
         self.gdb = gdb
-        self.session = Session(machine, run=self.run)
+        self.session = Session(machine, run=self._run_for_a_person)
         self.session.show = lambda text: print(text, flush=True)
         self.make_repl: Callable[[], Repl] | None = None
+        self._repl: Repl | None = None
         self.repl_wanted = False
         self._max_count = max_count
         self._restart_on_reset = restart_on_reset
         self._running = False
-        self._interrupted = False
+        self._presses = 0
 
     # -- the loop
 
-    def main(self, script: Script | None = None, *, wait: bool = False) -> Stop | None:
-        """Run a script, then serve whoever has the machine until the run is over.
+    def main(self, *scripts: Script, wait: bool = False, batch: bool = False) -> Stop | None:
+        """Run scripts, then serve whoever has the machine until the run is over.
 
-        wait: for a debugger, before that. Returns the last stop, None if nothing has run. Raises ScriptError.
+        wait: for a debugger, before that. batch: end when the scripts have. Returns the last stop, None if nothing has run.
+        Raises ScriptError.
         """
         try:
             with self._signals():
-                if script is not None:
+                for script in scripts:
                     self._run_script(script)
+                if batch:
+                    return self.machine.last_stop
                 if wait and self.gdb is not None:
                     self.gdb.wait_for_debugger()
                 return self._loop()
@@ -93,16 +118,14 @@ class Supervisor:
 
     def _loop(self) -> Stop | None:
         machine, gdb = self.machine, self.gdb
-        repl: Repl | None = None
         while True:
             if gdb is not None:
-                gdb.serve()
+                gdb.serve(wait=not self.repl_wanted)
                 if gdb.killed:
                     return Stop(StopKind.QUIT, "killed by the debugger")
             debugged = gdb is not None and gdb.attached
-            if self.repl_wanted and not debugged and self.make_repl is not None:
-                repl = repl or self.make_repl()
-                if repl.interact() or self.left:
+            if self.repl_wanted and not (gdb is not None and gdb.runs_machine):
+                if self._prompt().interact() or self.left:
                     return machine.last_stop
                 continue
             stop = machine.last_stop
@@ -115,8 +138,22 @@ class Supervisor:
                 gdb.report(stop)
             if stop.kind is StopKind.QUIT:
                 return stop
+            if self.repl_wanted:
+                self._prompt().tell(stop)
             if not (gdb is not None and gdb.attached) and not self.repl_wanted:
                 return stop
+
+    def _prompt(self) -> Repl:
+        """The REPL, made when it is first wanted."""
+        if self._repl is None:
+            assert self.make_repl is not None, "whoever wants a REPL says how to make one"
+            self._repl = self.make_repl()
+        return self._repl
+
+    @property
+    def failed(self) -> bool:
+        """A command of a REPL that nobody sits at has failed."""
+        return self._repl is not None and self._repl.unattended and self._repl.failed > 0
 
     @staticmethod
     def _is_end(stop: Stop) -> bool:
@@ -130,13 +167,21 @@ class Supervisor:
 
     # -- running
 
+    def _run_for_a_person(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
+        """Run it for a command that was typed. Raises CommandError while gdb is connected."""
+        if self.gdb is not None and self.gdb.attached:
+            raise CommandError(
+                "gdb is connected, and would not know that the guest has run: let it run from there, or `detach` there first"
+            )
+        return self.run(steps=steps, max_count=max_count)
+
     def run(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
         """Run the machine with the terminal, signals and limits in place."""
         machine = self.machine
         limits = [limit for limit in (max_count, self._max_count) if limit is not None]
         sys.stdout.flush()
         self.outside.resume()
-        self._running, self._interrupted = True, False
+        self._running, self._presses = True, 0
         try:
             stop = machine.run(steps=steps, max_count=min(limits, default=None))
             while stop.kind is StopKind.RESET and self._restart_on_reset:
@@ -159,11 +204,14 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """A running machine must not be unwound by an exception (it would be lost in a callback of the engine's)."""
         if not self._running:
+            if self.session.busy and not self.session.interrupted and number == signal.SIGINT:
+                self.session.interrupted = True  # a command looks at it when it can be left with nothing half done
+                return
             raise KeyboardInterrupt
-        if self._interrupted:
+        self._presses += 1
+        if self._presses >= (_PRESSES_WITH_REPL if self.repl_wanted else _PRESSES):
             self.outside.close()
             os._exit(ExitStatus.INTERRUPTED)
-        self._interrupted = True
         if number == signal.SIGINT:
             self.machine.request_stop("interrupted by Ctrl-C")
         else:
@@ -180,14 +228,25 @@ class Supervisor:
         self.repl_wanted = True
         self.machine.request_stop("stopped from the keyboard")
 
+    def interrupt(self) -> bool:
+        """^C on the console: stops the guest for a person who has a REPL. Whether it does: else the guest gets the key."""
+        if self.repl_wanted:
+            self.machine.request_stop("interrupted by Ctrl-C")
+        return self.repl_wanted
+
     # -- commands from files
 
     def _run_script(self, script: Script) -> None:
-        for number, line in enumerate(script.lines, 1):
+        session = self.session
+        for place, line in script.lines:
+            session.busy, session.interrupted = True, False
             try:
-                result = self.table.execute(self.session, line)
-            except CommandError as error:
-                raise ScriptError(f"{script.name}:{number}: {error}") from error
-            if result is not None:
-                for piece in pieces(result):
+                result = self.table.execute(session, line)
+                for piece in pieces(result) if result is not None else ():
                     print(piece, flush=True)
+            except CommandError as error:
+                if script.fatal:
+                    raise ScriptError(f"{place}: {error}") from error
+                print(f"dbgvmm: {place}: {error}", file=sys.stderr, flush=True)
+            finally:
+                session.busy = False

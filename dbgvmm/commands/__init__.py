@@ -35,6 +35,7 @@ from dbgvmm.commands import (
     registers,
     run_control,
     segments,
+    settings,
     shadow,
     shadow_space,
     symbols,
@@ -50,6 +51,7 @@ from dbgvmm.commands import (
 from dbgvmm.commands.errors import CommandError, QuitRequest
 from dbgvmm.commands.help import help_command
 from dbgvmm.commands.session import Session
+from dbgvmm.commands.source import source_command
 from dbgvmm.commands.table import AnyCommand, Command, CommandTable
 
 FAMILIES: Final[tuple[ModuleType, ...]] = (
@@ -84,6 +86,7 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     devices,
     guest_os,
     qemu,
+    settings,
 )
 """The modules that hold commands, in the order of the help."""
 
@@ -98,7 +101,7 @@ def family_commands(family: ModuleType) -> Iterator[AnyCommand]:
 def command_table() -> CommandTable:
     """All commands, with `help` for them."""
     commands = [item for family in FAMILIES for item in family_commands(family)]
-    table = CommandTable([*commands, help_command(lambda: table)])
+    table = CommandTable([*commands, source_command(lambda: table), help_command(lambda: table)])
     return table
 
 

@@ -160,10 +160,10 @@ def _line(session: Session, number: int, patch: Patch) -> PatchLine:
 
 @command("patch", aliases=("info patches",))
 def patch_(session: Session, address: Place | None = None, *bytes: ExpressionWord) -> PatchLine | PatchList:
-    """Replace code or data at ADDRESS by BYTES, and remember what was there; list the patches, without an ADDRESS.
+    """Replace code or data at ADDRESS by BYTES; without an ADDRESS, list the patches.
 
-    BYTES are hexadecimal digits as a listing shows them (`0f0b`, `90 90`), "text", `nop` for a no-operation in place of the
-    one instruction there, or `nop N` for N bytes of them.
+    What was there is remembered. BYTES are hexadecimal digits as a listing shows them (`0f0b`, `90 90`), "text", `nop` for
+    a no-operation in place of the one instruction there, or `nop N` for N bytes of them.
 
     For example:
 

@@ -19,8 +19,8 @@ from Python: each is a function of its module that takes a `Session` and returns
     print(hex(info_registers(Session(machine)).rip))
 
 Words may be shortened as long as one command fits (`i r`). Numbers are decimal, or hexadecimal with 0x; wherever a
-number or an address is wanted, an expression without blanks will do: `$rsp+8`, `kmain+0x10`, `*rbp`. [Brackets] mark
-what may be left out. Commands marked "runs the guest" are not available as `monitor`: gdb has its own.
+number or an address is wanted, an expression will do (`help print`): `$rsp+8`, `kmain+0x10`, `*rbp`; blanks may be in it
+if it comes last. [Brackets] mark what may be left out. `--json` behind any command shows its data instead of its text.
 
 This page is made by `python -m dbgvmm.commands.reference`.
 """
@@ -33,8 +33,8 @@ def reference() -> str:
         title = inspect.cleandoc(family.__doc__ or "").partition(":")[0].partition(".")[0]
         sections.append(f"## {title}\n")
         sections += [_entry(item) for item in family_commands(family)]
-    sections.append("## Help\n")
-    sections.append(_entry(next(item for item in command_table().commands if item.name == "help")))
+    sections.append("## Files of commands, help\n")
+    sections += [_entry(item) for item in command_table().commands if item.name in ("source", "help")]
     return "\n".join(sections)
 
 

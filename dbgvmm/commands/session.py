@@ -26,6 +26,14 @@ class Display:
     enabled: bool = True
 
 
+@dataclass
+class Settings:
+    """How things are shown at a terminal."""
+
+    pagination: bool = True
+    colour: bool = True
+
+
 class RunFunction(Protocol):
     """Runs the machine as `Machine.run` does; a front end's also looks after the serial line and gdb meanwhile."""
 
@@ -67,8 +75,13 @@ class Session:
         self.values = Values()
         self.displays: dict[int, Display] = {}
         self.next_display = 1
+        self.settings = Settings()
+        self.sourcing = 0
+        """How many `source` commands are at work, one in the other."""
+        self.busy = False
+        """A front end runs a command."""
         self.interrupted = False
-        """Ctrl-C was pressed while a command works: one that takes long looks at it."""
+        """Ctrl-C was pressed meanwhile: a command that takes long looks at it."""
         self.examined_format = ("x", "w")
         self.examined_to = 0
         self.show: Callable[[str], None] | None = None

@@ -288,6 +288,8 @@ class CommandTable:
         if not words or line[-1:].isspace():
             words.append("")
         *before, last = words
+        if before:
+            before[0] = before[0].partition(_FORMAT)[0]
         found = {name[len(before)] for name in self._names if self._may_follow(name, before, last)}
         try:
             call = self._find(before, None) if before else None
@@ -304,6 +306,8 @@ class CommandTable:
         if last.startswith("-"):
             return [name for name in (*options, _JSON) if name.startswith(last)]
         before = [word for word in call.words if word != _JSON]
+        if call.command.takes_format and before and before[0].startswith(_FORMAT):
+            del before[0]
         option = options.get(before[-1]) if before else None
         if option is not None and not option.flag:
             return option.type.complete(session, last)

@@ -41,6 +41,7 @@ _REASONS: Final = {
     Disconnected: "the debugger let go",
 }
 _ACKNOWLEDGEMENTS: Final = b"+-"
+_MONITOR: Final = b"qRcmd"
 _COMMON: Final = frozenset((StopKind.BREAKPOINT, StopKind.WATCHPOINT))
 """Stops that may be at a monitor command's or a script's breakpoint, of which gdb knows nothing."""
 _STUCK: Final = frozenset(
@@ -75,6 +76,7 @@ class GdbServer:
         self._target = GdbTarget(machine, monitor)
         self._stub: Stub | None = None
         self._early: list[TransportEvent] = []
+        self._unsaid: list[str] | None = None
         self._stopped_machine = False
         self.killed = False
 
@@ -89,9 +91,14 @@ class GdbServer:
         return self._stub is not None
 
     @property
-    def wants_machine(self) -> bool:
-        """A debugger is connected or about to be: it is `serve`'s turn."""
-        return self._stub is not None or bool(self._early)
+    def runs_machine(self) -> bool:
+        """A debugger is connected and has the machine run."""
+        return self._stub is not None and self._stub.state is State.RUNNING
+
+    @property
+    def waits(self) -> bool:
+        """There is something that `serve` has to do at once: an event is there, the machine is to run, or it was killed."""
+        return bool(self._early) or self.runs_machine or self.killed
 
     def filenos(self) -> tuple[int, ...]:
         """Descriptors that become readable when `poll` or `serve` has something to do."""
@@ -142,15 +149,32 @@ class GdbServer:
                 break
         return self.attached
 
-    def serve(self) -> None:
+    def serve_beside_a_prompt(self) -> bool:
+        """Serve what needs neither the terminal nor a running machine, without waiting for more. Whether somebody has to call
+        `serve` (with the terminal free): a debugger comes or goes, has a monitor command, or lets the machine run."""
+        self._unsaid = self._unsaid or []
+        while not self.waits and not self._unsaid:
+            self._early = self._listener.poll(0.0)
+            if not self._early:
+                return False
+            if all(isinstance(event, Received) and _MONITOR not in event.data for event in self._early):
+                self._take_events(0.0)
+        return True
+
+    def serve(self, *, wait: bool = True) -> None:
         """Serve until the debugger resumes the machine, or has nothing more to ask of a machine that runs. Returns at once if
-        there is none, or when it is gone."""
+        there is none, or when it is gone. wait: False to return also when a machine that stands still has been served."""
+        for text in self._unsaid or ():
+            self._say(text)
+        self._unsaid = None
         self._stopped_machine = False
-        paused = self._stub is not None and self._stub.state is State.RUNNING
+        paused = self.runs_machine
         latest = monotonic() + _LONGEST_PAUSE
         self._take_events(0.0)
         while (stub := self._stub) is not None:
             if stub.state is not State.RUNNING:
+                if not wait:
+                    return
                 self._take_events(_LOOK_AGAIN)
             elif not (paused and stub.non_stop and monotonic() < latest and self._take_events(_MORE_TO_COME)):
                 return
@@ -177,7 +201,7 @@ class GdbServer:
             return
         match event:
             case Connected(peer):
-                self._say(f"gdb has connected from {peer}")
+                self._tell(f"gdb has connected from {peer}")
                 self._target = GdbTarget(self._machine, self._monitor)
                 self._target.note_stop(self._machine.last_stop)
                 self._target.show = self._show
@@ -186,12 +210,19 @@ class GdbServer:
             case Disconnected() if self._stub is not None:
                 self._stub.close()
 
+    def _tell(self, text: str) -> None:
+        """Say it, or as soon as a prompt gives the terminal free."""
+        if self._unsaid is None:
+            self._say(text)
+        else:
+            self._unsaid.append(text)
+
     def _leave(self, *, hang_up: bool = True) -> None:
         """The debugger is gone: nothing of it may stay."""
         if self._stub is not None:
             self._stub = None
             self._machine.breakpoints.owners.remove(self._target)
-            self._say("gdb has let go")
+            self._tell("gdb has let go")
             self._target.let_go()
             self.killed = self.killed or self._target.killed
             if hang_up:

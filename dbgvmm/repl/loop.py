@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Protocol
 
 from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session
-from dbgvmm.commands.output import pieces
+from dbgvmm.commands.run_control import report_stop
+from dbgvmm.debug.stops import Stop
+from dbgvmm.repl.screen import PlainScreen, Screen
 
 
-class DebuggerArrived(Exception):
-    """While the REPL waited for a line, a debugger has come, which now has the machine."""
+class GivesWay(Exception):
+    """While the REPL waited for a line, something came up that needs the machine or the terminal: a debugger lets the guest
+    run, comes, goes, or has a monitor command. The prompt is there again when that is done."""
 
 
 class LineReader(Protocol):
     """Where lines come from."""
 
     def read_line(self) -> str | None:
-        """The next line without its end, or None at the end of input. Raises DebuggerArrived, KeyboardInterrupt."""
+        """The next line without its end, or None at the end of input. Raises GivesWay, KeyboardInterrupt."""
 
 
 class ReplLoop:
     """Runs lines of `reader` against `table`. An empty line repeats a command that is meant to be (stepi, x).
 
-    taken: whether a debugger wants the machine.
+    taken: whether something else wants the machine. failed: how many commands have failed.
     """
 
     def __init__(
-        self, session: Session, table: CommandTable, reader: LineReader, taken: Callable[[], bool] = lambda: False
+        self,
+        session: Session,
+        table: CommandTable,
+        reader: LineReader,
+        taken: Callable[[], bool] = lambda: False,
+        screen: Screen | None = None,
     ) -> None:
         self._session = session
         self._table = table
         self._reader = reader
         self._taken = taken
+        self._screen = screen or PlainScreen()
         self._again = ""
+        self.failed = 0
+        self.unattended = isinstance(self._screen, PlainScreen)
 
     def interact(self) -> bool:
-        """Take lines until the person leaves (True) or a debugger takes the machine (False)."""
+        """Take lines until the person leaves (True) or something else wants the machine (False)."""
         try:
             while True:
                 if self._taken():
@@ -45,24 +55,41 @@ class ReplLoop:
                 line = self._reader.read_line()
                 if line is None:
                     return True
-                self._run(line)
+                self.run(line)
         except QuitRequest:
             return True
-        except DebuggerArrived:
+        except GivesWay:
             return False
 
-    def _run(self, line: str) -> None:
+    def tell(self, stop: Stop) -> None:
+        """A debugger let the guest run, and it has stopped."""
+        self._screen.show(report_stop(self._session, stop))
+
+    def run(self, line: str) -> bool:
+        """Run a line; whether it went well. Raises QuitRequest."""
         if not line.strip():
             line = self._again
+        session = self._session
+        session.busy, session.interrupted = True, False
         try:
             call = self._table.understand(line)
             if call is None:
-                return
+                return True
             self._again = _repetition(line) if call.command.repeats else ""
-            for piece in pieces(call.run(self._session)):
-                print(piece, flush=True)
+            self._screen.show(call.run(session))
         except CommandError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            self._failed(str(error))
+            return False
+        except KeyboardInterrupt:
+            self._failed("interrupted")
+            return False
+        finally:
+            session.busy = session.interrupted = False
+        return True
+
+    def _failed(self, text: str) -> None:
+        self.failed += 1
+        self._screen.error(text)
 
 
 def _repetition(line: str) -> str:

@@ -7,7 +7,7 @@ import select
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dbgvmm.repl.loop import DebuggerArrived
+from dbgvmm.repl.loop import GivesWay
 
 _CHUNK: Final = 4096
 _LOOK_AGAIN: Final = 0.25
@@ -15,11 +15,20 @@ _LOOK_AGAIN: Final = 0.25
 
 
 class PlainReader:
-    """Reads `fileno` itself, unbuffered, so that it can wait for a debugger (descriptors `others`) at the same time."""
+    """Reads `fileno` itself, unbuffered, so that it can wait for a debugger (descriptors `others`) at the same time.
 
-    def __init__(self, fileno: int, others: Callable[[], Sequence[int]] = tuple) -> None:
+    serve: called when one of these is ready; whether reading has to give way.
+    """
+
+    def __init__(
+        self,
+        fileno: int,
+        others: Callable[[], Sequence[int]] = tuple,
+        serve: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._fileno = fileno
         self._others = others
+        self._serve = serve
         self._buffer = b""
         self._ended = False
 
@@ -32,8 +41,8 @@ class PlainReader:
                 data = os.read(self._fileno, _CHUNK)
                 self._ended = not data
                 self._buffer += data
-            elif ready:
-                raise DebuggerArrived
+            elif ready and self._serve():
+                raise GivesWay
         if not self._buffer:
             return None
         line, _, self._buffer = self._buffer.partition(b"\n")

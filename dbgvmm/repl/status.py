@@ -14,4 +14,5 @@ def status_line(session: Session) -> str:
     else:
         state, why = "ended" if stop.kind.final else "stopped", stop.text
     parts = (state, f"{machine.count:,} instructions", session.name(cpu.rip), f"{cpu.mode.value} CPL {cpu.cpl}", why)
-    return " | ".join(parts)
+    owners = [f"{owner.owner_name} is connected" for owner in machine.breakpoints.owners]
+    return " | ".join((*parts, *owners))

@@ -15,7 +15,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
 from dbgvmm.commands import CommandTable, Session
-from dbgvmm.repl.loop import DebuggerArrived
+from dbgvmm.repl.loop import GivesWay
 from dbgvmm.repl.status import status_line
 
 _PROMPT = "(dbgvmm) "
@@ -56,23 +56,32 @@ class TableCompleter(Completer):
 
 
 class TerminalReader:
-    """Prompts on the terminal. `others`: descriptors of the gdb server, which end the prompt when they are ready."""
+    """Prompts on the terminal.
+
+    others: descriptors of the gdb server. serve: called when one is ready; it does what can be done while the prompt is
+    there, and says whether the prompt has to give way. What was typed by then is there again at the next prompt.
+    """
 
     def __init__(
         self,
         session: Session,
         table: CommandTable,
         others: Callable[[], Sequence[int]] = tuple,
+        serve: Callable[[], bool] = lambda: True,
         *,
         input: Input | None = None,
         output: Output | None = None,
         history: History | None = None,
     ) -> None:
         self._others = others
+        self._serve = serve
+        self._watched: tuple[int, ...] = ()
+        self._typed = Document()
         self._prompt: PromptSession[str] = PromptSession(
             history=history if history is not None else _history(),
             completer=TableCompleter(table, session),
             complete_while_typing=False,
+            enable_history_search=True,  # the arrow keys go through the lines that begin with what is typed
             bottom_toolbar=lambda: status_line(session),
             input=input,
             output=output,
@@ -82,18 +91,35 @@ class TerminalReader:
         """The next line; None after Ctrl-D. Ctrl-C clears the line."""
         while True:
             try:
-                return self._prompt.prompt(_PROMPT, pre_run=self._watch_others)
+                return self._prompt.prompt(_PROMPT, pre_run=self._begin)
             except KeyboardInterrupt:
                 continue
             except EOFError:
                 return None
 
-    def _watch_others(self) -> None:
-        loop = asyncio.get_running_loop()
-        for fileno in self._others():
-            loop.add_reader(fileno, self._give_way)
+    def _begin(self) -> None:
+        if self._typed.text:
+            self._prompt.default_buffer.document, self._typed = self._typed, Document()
+        self._watch()
 
-    def _give_way(self) -> None:
+    def _watch(self) -> None:
+        """Look at the descriptors that there are now."""
+        loop = asyncio.get_running_loop()
+        self._watched = tuple(self._others())
+        for fileno in self._watched:
+            loop.add_reader(fileno, self._ready)
+
+    def _ready(self) -> None:
+        loop = asyncio.get_running_loop()
+        for fileno in self._watched:
+            loop.remove_reader(fileno)  # serving may close them
+        self._watched = ()
         app = self._prompt.app
-        if app.is_running and not app.is_done:
-            app.exit(exception=DebuggerArrived())
+        if not app.is_running or app.is_done:
+            return
+        if self._serve():
+            self._typed = self._prompt.default_buffer.document
+            app.exit(exception=GivesWay())
+        else:
+            self._watch()
+            app.invalidate()

@@ -143,10 +143,10 @@ def test_serial_output_goes_to_a_file(guest: Guest, tmp_path: Path) -> None:
 
 def test_the_repl_takes_commands_from_a_pipe(guest: Guest) -> None:
     result = dbgvmm("run", guest("hello"), "--repl", typed="break kmain\ncontinue\nfrob\nprint rdi\nquit\n")
-    assert result.returncode == 0
+    assert result.returncode == 65, "since a command has failed"
     assert "breakpoint 1 at" in result.stdout
     assert "<kmain>: push rbp" in result.stdout
-    assert "value = 0x2badb002" in result.stdout
+    assert "$1 = 0x2badb002" in result.stdout
     assert "error: there is no command 'frob'" in result.stderr
     assert "Hello" not in result.stdout
 
@@ -172,8 +172,33 @@ def test_a_command_of_a_file_that_fails_is_named_by_its_line(guest: Guest, tmp_p
     commands = tmp_path / "commands"
     commands.write_text("print 1\n\nfrob\n")
     result = dbgvmm("run", guest("hello"), "-x", commands)
-    assert result.returncode == 64
+    assert result.returncode == 65
     assert f"{commands}:3: there is no command" in result.stderr
+
+
+def test_commands_of_the_command_line_are_run_in_order_and_end_the_run_if_wanted(guest: Guest, tmp_path: Path) -> None:
+    commands = tmp_path / "commands"
+    commands.write_text("set $x = $x + 1\n")
+    result = dbgvmm("run", guest("hello"), "-e", "set $x = 1", "-x", commands, "-e", "print $x --json", "--batch")
+    assert result.returncode == 0
+    shown = json.loads(result.stdout.splitlines()[-1])
+    assert (shown["name"], shown["value"]) == ("$1", 2)
+    assert "Hello" not in result.stdout, "the guest has not run"
+    assert "\x1b" not in result.stdout
+
+
+def test_a_command_of_the_command_line_that_fails_is_one_clear_line(guest: Guest) -> None:
+    result = dbgvmm("run", guest("hello"), "-e", "print 1", "-e", "frob", "-e", "print 2", "--batch")
+    assert result.returncode == 65
+    assert result.stderr == "dbgvmm: -e: there is no command 'frob': `help` lists them\n"
+    assert "$2" not in result.stdout
+
+
+def test_what_a_pipe_gets_is_plain_and_whole(guest: Guest) -> None:
+    result = dbgvmm("run", guest("hello"), "--repl", typed="disassemble boot_entry32 100\n")
+    assert result.returncode == 0
+    assert result.stdout.count("\n") > 40
+    assert "\x1b" not in result.stdout
 
 
 def start(*words: object) -> subprocess.Popen[str]:
@@ -254,7 +279,7 @@ def test_on_a_terminal_the_escape_keys_leave_and_reach_the_repl(guest: Guest) ->
         terminal.type("\x01c")
         terminal.expect("(dbgvmm)")
         terminal.type("print 0x10+1\r")
-        terminal.expect("value = 0x11")
+        terminal.expect("0x11")
         terminal.type("continue\r")
         terminal.expect("ok   crc32")
         terminal.type("\x01x")

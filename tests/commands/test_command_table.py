@@ -130,6 +130,8 @@ def test_two_commands_of_one_name_are_refused() -> None:
         ("info ", ["apples", "pears"]),
         ("info p", ["pears"]),
         ("sort d", ["down"]),
+        ("sort/4xg d", ["down"]),
+        ("sort /4xg d", ["down"]),
         ("pick kmai", ["kmain"]),
         ("pick 4+console_p", ["4+console_putc"]),
         ("pick $ri", ["$rip"]),

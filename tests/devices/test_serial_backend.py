@@ -235,3 +235,16 @@ def test_an_escape_sequence_may_come_in_pieces() -> None:
     assert escape.feed(b"a\x01") == b"a"
     assert escape.feed(b"xb") == b"b"
     assert pressed == ["leave"]
+
+
+def test_control_c_is_the_guests_unless_somebody_takes_it() -> None:
+    taken = []
+
+    def take() -> bool:
+        taken.append("^C")
+        return True
+
+    assert EscapeFilter(NO_KEYS).feed(b"a\x03b") == b"a\x03b"
+    escape = EscapeFilter(ConsoleKeys(lambda: None, lambda: None, take))
+    assert escape.feed(b"a\x03b\x01\x03c") == b"ab\x03c", "^A ^C sends it"
+    assert taken == ["^C"]

@@ -14,7 +14,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from dbgvmm.commands import CommandTable, Session
-from dbgvmm.repl import DebuggerArrived, PlainReader, ReplLoop, TerminalReader, history_path, status_line
+from dbgvmm.repl import GivesWay, PlainReader, ReplLoop, TerminalReader, history_path, status_line
 from dbgvmm.repl.terminal import TableCompleter
 
 
@@ -82,7 +82,7 @@ def test_a_debugger_ends_the_wait_for_a_plain_line() -> None:
     reading, writing = os.pipe()
     other, knock = os.pipe()
     os.write(knock, b"x")
-    with pytest.raises(DebuggerArrived):
+    with pytest.raises(GivesWay):
         PlainReader(reading, lambda: [other]).read_line()
     for number in (reading, writing, other, knock):
         os.close(number)
@@ -107,7 +107,7 @@ def test_a_debugger_ends_the_terminals_prompt(hello: Session, table: CommandTabl
         )
         timer = threading.Timer(0.1, os.write, (knock, b"x"))
         timer.start()
-        with pytest.raises(DebuggerArrived):
+        with pytest.raises(GivesWay):
             reader.read_line()
         timer.join()
     os.close(other)

@@ -32,10 +32,12 @@ class SerialBackend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConsoleKeys:
-    """What the console's escape keys do: ^A x calls `on_leave`, ^A c calls `on_repl`."""
+    """What the console's escape keys do: ^A x calls `on_leave`, ^A c calls `on_repl`; ^C calls `on_interrupt`, which says
+    whether it has taken it, else it is the guest's."""
 
     on_leave: Callable[[], None]
     on_repl: Callable[[], None]
+    on_interrupt: Callable[[], bool] = lambda: False
 
 
 class NullSerial:

@@ -1,9 +1,13 @@
-"""The console's escape keys: ^A x leaves, ^A c goes to the REPL, ^A ^A sends ^A itself."""
+"""The console's escape keys: ^A x leaves, ^A c goes to the REPL, ^A ^A sends ^A itself, ^A ^C sends ^C.
+
+^C alone is the guest's too, unless a person is at a REPL: then it stops the guest.
+"""
 from __future__ import annotations
 
 from dbgvmm.devices.serial_backend.base import ConsoleKeys
 
 ESCAPE = 0x01
+_INTERRUPT = 0x03
 _LEAVE = ord("x")
 _REPL = ord("c")
 
@@ -22,11 +26,11 @@ class EscapeFilter:
             if not self._escaped:
                 if byte == ESCAPE:
                     self._escaped = True
-                else:
+                elif byte != _INTERRUPT or not self._keys.on_interrupt():
                     for_guest.append(byte)
                 continue
             self._escaped = False
-            if byte == ESCAPE:
+            if byte in (ESCAPE, _INTERRUPT):
                 for_guest.append(byte)
             elif byte == _LEAVE:
                 self._keys.on_leave()
