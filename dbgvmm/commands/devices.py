@@ -1,4 +1,4 @@
-"""The devices' registers, read without touching them: `info pic`, `info pit`, `info uart`, `info rtc`."""
+"""The devices' registers, read without touching them: `info pic`, `info pit`, `info uart`, `info rtc`, `info i8042`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
+from dbgvmm.devices.i8042 import CommandByte, I8042State, OutputPort
 from dbgvmm.devices.i8254_counter import CounterState
 from dbgvmm.devices.i8259 import InitStep, PicChipState
 from dbgvmm.devices.pic import PicState
 from dbgvmm.devices.pit import PIT_HZ, PitState
-from dbgvmm.devices.rtc import RtcState
+from dbgvmm.devices.rtc import RegA, RegB, RegC, RtcState
 from dbgvmm.devices.rtc_calendar import CalendarTime
 from dbgvmm.devices.uart import UartState
 from dbgvmm.devices.uart_registers import Ier, Lsr, Mcr, Msr
 
 _PIT_MODES = ("terminal count", "one-shot", "rate generator", "square wave", "software strobe", "hardware strobe")
 _UART_CLOCK_HZ = 115_200
+_OSCILLATOR_HZ = 32_768
 
 
 def _bits(names: type[object], value: int) -> str:
@@ -103,8 +105,40 @@ class RtcReport:
         now, state = self.now, self.state
         rows = [
             ("time", f"{now.year:04}-{now.month:02}-{now.day:02} {now.hour:02}:{now.minute:02}:{now.second:02} UTC"),
-            ("registers", f"A {state.reg_a:#04x}, B {state.reg_b:#04x}, flags {state.flags:#04x}"),
+            ("register A", f"{state.reg_a:#04x}: {_periodic_rate(state.reg_a)}"),
+            ("register B", f"{state.reg_b:#04x}: {_bits(RegB, state.reg_b)}"),
+            ("register C", f"{state.flags:#04x}: {_bits(RegC, state.flags)}"),
+            ("alarm", ":".join(f"{byte:02x}" for byte in reversed(state.alarm)) + " (as the guest has written it)"),
             ("index", f"{state.index & 0x7F:#04x}{', NMI masked' if state.index & 0x80 else ''}"),
+        ]
+        return columns(rows)
+
+
+def _periodic_rate(reg_a: int) -> str:
+    """How often the periodic interrupt would come (MC146818 data sheet, table 5)."""
+    rate = reg_a & RegA.RATE
+    if reg_a & RegA.DIVIDER != RegA.DIVIDER_32KHZ:
+        return "the divider is held in reset"
+    if not rate:
+        return "no periodic rate"
+    return f"periodic rate {_OSCILLATOR_HZ >> (rate if rate > 2 else rate + 7) - 1} Hz"
+
+
+@dataclass(frozen=True)
+class KeyboardReport:
+    """The keyboard controller: command byte, output port, and what waits to be read."""
+
+    state: I8042State
+    a20: bool
+
+    def __str__(self) -> str:
+        state = self.state
+        rows = [
+            ("command byte", f"{state.ram[0]:#04x}: {_bits(CommandByte, state.ram[0])}"),
+            ("output port", f"{state.output_port:#04x}: {_bits(OutputPort, state.output_port)}"),
+            ("waits for", f"the data byte of command {state.command:#04x}" if state.command >= 0 else "a command"),
+            ("answers", state.answers.hex(" ") or "none"),
+            ("A20 line", "open" if self.a20 else "held low"),
         ]
         return columns(rows)
 
@@ -157,3 +191,15 @@ def info_rtc(session: Session) -> RtcReport:
     rtc = session.machine.board.rtc
     now = rtc.now()
     return RtcReport(now, rtc.state())
+
+
+@command("info i8042", aliases=("info keyboard",))
+def info_i8042(session: Session) -> KeyboardReport:
+    """Show the keyboard controller: command byte, output port, and answers that wait to be read.
+
+    For example:
+
+        info i8042
+    """
+    board = session.machine.board
+    return KeyboardReport(board.keyboard.state(), board.a20.enabled)

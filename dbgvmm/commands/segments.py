@@ -1,6 +1,6 @@
-"""Segments, descriptor tables and MSRs.
+"""Segments and descriptor tables: GDT, LDT, IDT, TSS.
 
-Source: Intel SDM vol. 3A 3.4.5 (descriptors), 6.10 and 6.14.1 (IDT), 7.2 (TSS); vol. 4 (MSRs).
+Source: Intel SDM vol. 3A 3.4.5 (descriptors), 6.10 and 6.14.1 (IDT), 7.2.1 and 7.7 (TSS).
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from dataclasses import dataclass
 
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
-from dbgvmm.commands.registers import NamedValue, NamedValues
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
-from dbgvmm.cpu.bits import MASK64, MSR, SegmentAttributes, SReg, SystemType, Vector
+from dbgvmm.cpu.bits import MASK64, SegmentAttributes, SReg, SystemType, Vector
 from dbgvmm.cpu.descriptors import attributes_of, base_of, limit_of
-from dbgvmm.cpu.faults import GuestFault
 from dbgvmm.mmu.linear import NotMapped
 
 _SYSTEM_TYPES = {value: name.replace("_", " ").lower() for name, value in vars(SystemType).items() if name.isupper()}
 _WIDE_TYPES = frozenset((SystemType.LDT, SystemType.TSS_AVAILABLE, SystemType.TSS_BUSY, SystemType.CALL_GATE))
 _GATE_TYPES = frozenset((SystemType.INTERRUPT_GATE, SystemType.TRAP_GATE, SystemType.TASK_GATE))
 _MOST_GDT_ENTRIES = 64
+_LOCAL = 1 << 2
+_STACKS_IN_TSS64 = 4
+_IST1_IN_TSS64 = 36
+_MAP_BASE_IN_TSS = 102
+_SMALLEST_TSS = 104
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Descriptors:
     lines: tuple[DescriptorLine, ...]
 
     def __str__(self) -> str:
+        if not self.lines:
+            return self.title
         rows = [
             (line.name, f"{line.selector:04x}", f"{line.base:x}", f"{line.limit:x}", line.words) for line in self.lines
         ]
@@ -49,14 +54,49 @@ class Descriptors:
 
 
 @dataclass(frozen=True)
+class TaskStack:
+    """A stack of the TSS. vectors: those whose gates switch to it (IST only)."""
+
+    name: str
+    pointer: int
+    place: str
+    vectors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """The task-state segment that TR points to. io_map: offset of the I/O permission bitmap, behind the limit if there is
+    none."""
+
+    selector: int
+    base: int
+    limit: int
+    bits: int
+    stacks: tuple[TaskStack, ...]
+    io_map: int
+
+    def __str__(self) -> str:
+        rows = [
+            (stack.name, stack.place, f"for {', '.join(map(Vector.name_of, stack.vectors))}" if stack.vectors else "")
+            for stack in self.stacks
+        ]
+        io = f"at offset {self.io_map:#x}" if self.io_map <= self.limit else "none: ports are for IOPL alone"
+        head = f"TSS {self.selector:#x} ({self.bits} bits) at {self.base:#x}, limit {self.limit:#x}"
+        return f"{head}\n{columns([*rows, ('I/O map', io)])}"
+
+
+@dataclass(frozen=True)
 class GateLine:
-    """One gate of the IDT."""
+    """One gate of the IDT. ist: the interrupt stack, 0 for none."""
 
     vector: int
     name: str
     selector: int
+    handler: int
     place: str
     words: str
+    dpl: int
+    ist: int
 
 
 @dataclass(frozen=True)
@@ -98,22 +138,43 @@ def info_gdt(session: Session) -> Descriptors:
 
         info gdt
     """
-    cpu = session.machine.cpu
-    entries = min((cpu.gdtr.limit + 1) // 8, _MOST_GDT_ENTRIES)
-    table = _read(session, cpu.gdtr.base, entries * 8, "GDT")
+    gdtr = session.machine.cpu.gdtr
+    title = f"GDT at {gdtr.base:#x}, limit {gdtr.limit:#x}"
+    return Descriptors(title, _descriptors(session, gdtr.base, gdtr.limit, "GDT", 0))
+
+
+@command("info ldt")
+def info_ldt(session: Session) -> Descriptors:
+    """Show the LDT's entries (the first 64), those that are zero left out.
+
+    For example:
+
+        info ldt
+    """
+    ldtr = session.machine.cpu.ldtr
+    if not ldtr.selector & ~3:
+        return Descriptors("no LDT is loaded", ())
+    title = f"LDT {ldtr.selector:#x} at {ldtr.base:#x}, limit {ldtr.limit:#x}"
+    return Descriptors(title, _descriptors(session, ldtr.base, ldtr.limit, "LDT", _LOCAL))
+
+
+def _descriptors(session: Session, base: int, limit: int, what: str, local: int) -> tuple[DescriptorLine, ...]:
+    entries = min((limit + 1) // 8, _MOST_GDT_ENTRIES)
+    table = _read(session, base, entries * 8, what)
     lines: list[DescriptorLine] = []
     index = 0
     while index < entries:
         raw = int.from_bytes(table[index * 8 : index * 8 + 8], "little")
-        attributes, base, selector = attributes_of(raw), base_of(raw), index * 8
+        attributes, start, selector = attributes_of(raw), base_of(raw), index * 8 | local
         kind = attributes & SegmentAttributes.type_mask
         index += 1
-        if cpu.long_mode_active and not attributes & SegmentAttributes.S and kind in _WIDE_TYPES and index < entries:
-            base |= int.from_bytes(table[index * 8 : index * 8 + 4], "little") << 32
+        wide = session.machine.cpu.long_mode_active and not attributes & SegmentAttributes.S and kind in _WIDE_TYPES
+        if wide and index < entries:
+            start |= int.from_bytes(table[index * 8 : index * 8 + 4], "little") << 32
             index += 1
         if raw:
-            lines.append(DescriptorLine("", selector, base, limit_of(raw), _attributes(attributes)))
-    return Descriptors(f"GDT at {cpu.gdtr.base:#x}, limit {cpu.gdtr.limit:#x}", tuple(lines))
+            lines.append(DescriptorLine("", selector, start, limit_of(raw), _attributes(attributes)))
+    return tuple(lines)
 
 
 @command("info idt")
@@ -136,6 +197,51 @@ def info_idt(session: Session) -> Gates:
     return Gates(f"IDT at {cpu.idtr.base:#x}, limit {cpu.idtr.limit:#x}", tuple(lines))
 
 
+@command("info tss")
+def info_tss(session: Session) -> TaskState:
+    """Show the TSS: the stacks of the privilege levels, the interrupt stacks (IST) and whose they are.
+
+    For example:
+
+        info tss
+    """
+    cpu = session.machine.cpu
+    tr = cpu.tr
+    if not tr.selector & ~3:
+        raise CommandError("no TSS is loaded: TR is null until the guest has executed LTR")
+    if tr.limit + 1 < _SMALLEST_TSS:
+        raise CommandError(f"the TSS at {tr.base:#x} has a limit of {tr.limit:#x}: too small for what is in one")
+    raw = _read(session, tr.base, _SMALLEST_TSS, "TSS")
+    if cpu.long_mode_active:
+        vectors = _ist_users(session)
+        places = [(f"RSP{level}", _STACKS_IN_TSS64 + 8 * level, 0) for level in range(3)]
+        places += [(f"IST{number}", _IST1_IN_TSS64 + 8 * (number - 1), number) for number in range(1, 8)]
+        stacks = [_stack(session, name, raw[at : at + 8], vectors.get(ist, ())) for name, at, ist in places]
+    else:
+        stacks = [_stack(session, f"ESP{level}", raw[4 + 8 * level : 8 + 8 * level], ()) for level in range(3)]
+    bits = 64 if cpu.long_mode_active else 32
+    io_map = int.from_bytes(raw[_MAP_BASE_IN_TSS : _MAP_BASE_IN_TSS + 2], "little")
+    return TaskState(tr.selector, tr.base, tr.limit, bits, tuple(stacks), io_map)
+
+
+def _stack(session: Session, name: str, raw: bytes, vectors: tuple[int, ...]) -> TaskStack:
+    pointer = int.from_bytes(raw, "little")
+    return TaskStack(name, pointer, session.name(pointer), vectors)
+
+
+def _ist_users(session: Session) -> dict[int, tuple[int, ...]]:
+    """The vectors of each interrupt stack."""
+    try:
+        gates = info_idt(session).lines
+    except CommandError:
+        return {}
+    users: dict[int, tuple[int, ...]] = {}
+    for gate in gates:
+        users[gate.ist] = (*users.get(gate.ist, ()), gate.vector)
+    users.pop(0, None)
+    return users
+
+
 def _gate(session: Session, vector: int, gate: int) -> GateLine:
     offset = gate & 0xFFFF | gate >> 32 & 0xFFFF_0000
     if session.machine.cpu.long_mode_active:
@@ -143,12 +249,14 @@ def _gate(session: Session, vector: int, gate: int) -> GateLine:
     kind = gate >> 40 & 0x1F
     words = [_SYSTEM_TYPES[kind] if kind in _GATE_TYPES else f"type {kind:#x}, which no IDT may hold"]
     words.append(f"DPL {gate >> 45 & 3}")
-    if session.machine.cpu.long_mode_active and gate >> 32 & 7:
-        words.append(f"IST {gate >> 32 & 7}")
+    ist = gate >> 32 & 7 if session.machine.cpu.long_mode_active else 0
+    if ist:
+        words.append(f"IST {ist}")
     name = Vector.name_of(vector)
     return GateLine(
-        vector, "" if name.startswith("vector") else name, gate >> 16 & 0xFFFF, session.name(offset), ", ".join(words)
-    )
+        vector, "" if name.startswith("vector") else name, gate >> 16 & 0xFFFF, offset, session.name(offset),
+        ", ".join(words), gate >> 45 & 3, ist,
+    )  # fmt: skip
 
 
 def _read(session: Session, base: int, length: int, what: str) -> bytes:
@@ -168,44 +276,3 @@ def _attributes(attributes: int) -> str:
     return words if attributes & SegmentAttributes.P else f"{words} (not present)".removeprefix("0 ")
 
 
-@command("info msrs")
-def info_msrs(session: Session) -> NamedValues:
-    """Show every MSR that this CPU has and that can be read.
-
-    For example:
-
-        info msrs
-    """
-    named = sorted((index, name) for name, index in vars(MSR).items() if name.isupper() and isinstance(index, int))
-    values = ((index, name, _read_msr(session, index)) for index, name in named)
-    return NamedValues(
-        tuple(NamedValue(f"{index:08x}", value, name) for index, name, value in values if value is not None)
-    )
-
-
-def _read_msr(session: Session, index: int) -> int | None:
-    """The MSR, or None if it cannot be read. A look of ours must not count as a try of the guest's."""
-    msrs = session.machine.msrs
-    tries = msrs.unknown_msrs.get(index)
-    try:
-        return msrs.read(session.machine.cpu, index)
-    except GuestFault:
-        if tries is None:
-            msrs.unknown_msrs.pop(index, None)
-        else:
-            msrs.unknown_msrs[index] = tries
-        return None
-
-
-@command("info unknown-msrs")
-def info_unknown_msrs(session: Session) -> NamedValues | str:
-    """Show the MSRs that the guest tried to use and that this CPU has not.
-
-    For example:
-
-        info unknown-msrs
-    """
-    unknown = session.machine.msrs.unknown_msrs
-    if not unknown:
-        return "the guest used no unknown MSR"
-    return NamedValues(tuple(NamedValue(f"{index:08x}", unknown[index], "tries") for index in sorted(unknown)))

@@ -11,10 +11,11 @@ from dbgvmm.commands.table import command
 
 @dataclass(frozen=True)
 class PendingEvent:
-    """Something that will happen at virtual time `when_ns`."""
+    """Something that will happen at virtual time `when_ns`, which is instruction count `at_count` if the CPU does not halt."""
 
     name: str
     when_ns: int
+    at_count: int
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,27 @@ class TimeReport:
             ("instructions", f"{self.count:,}"),
             ("virtual time", f"{self.now_ns:,} ns"),
             ("TSC", f"{self.tsc:,}"),
-            *((event.name, f"in {event.when_ns - self.now_ns:,} ns") for event in self.events),
         ]
-        return columns(rows if self.events else [*rows, ("events", "none pending")])
+        due = [
+            (event.name, f"in {event.when_ns - self.now_ns:,} ns", f"at {event.when_ns:,} ns", f"#{event.at_count:,}")
+            for event in self.events
+        ]
+        return f"{columns(rows)}\n{columns(due) if due else 'no events are to come'}"
 
 
-@command("info time", aliases=("time",))
+@command("info time", aliases=("time", "info timers"))
 def info_time(session: Session) -> TimeReport:
-    """Show the instruction count, virtual time, the TSC, and the events that are due next.
+    """Show the instruction count, virtual time, the TSC, and the timers' events that are to come.
+
+    Of each how long it takes, when it is, and at which instruction count (if the CPU does not halt): `until #N` stops there.
 
     For example:
 
         info time
     """
     machine = session.machine
-    events = tuple(PendingEvent(event.name, event.when_ns) for event in machine.events.pending())
+    clock = machine.clock
+    events = tuple(
+        PendingEvent(event.name, event.when_ns, clock.count_at(event.when_ns)) for event in machine.events.pending()
+    )
     return TimeReport(machine.count, machine.clock.now_ns(), machine.msrs.tsc(machine.cpu), events)

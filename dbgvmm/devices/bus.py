@@ -66,6 +66,17 @@ class PortBus:
         claim = self._claims.get(port)
         return None if claim is None else claim.device
 
+    def ranges(self) -> list[tuple[int, int, PortDevice]]:
+        """Every run of ports of one device as (first, last, device), lowest first."""
+        found: list[tuple[int, int, PortDevice]] = []
+        for port in sorted(self._claims):
+            device = self._claims[port].device
+            if found and found[-1][1] == port - 1 and found[-1][2] is device:
+                found[-1] = found[-1][0], port, device
+            else:
+                found.append((port, port, device))
+        return found
+
     def read(self, port: int, size: int) -> int:
         """`in`: `size` is 1, 2 or 4 bytes."""
         start = perf_counter()
