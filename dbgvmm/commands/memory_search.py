@@ -43,7 +43,7 @@ class Found:
 
 @command("find")
 def find(session: Session, fmt: Format, *what: ExpressionWord, phys: bool = False) -> Found:
-    """Search memory: `find START, +LENGTH, VALUE, ...` or `find START, END, VALUE, ...` (END is searched too).
+    """Search memory: `find START, +LENGTH, VALUE, ...`, or with the last address instead of +LENGTH.
 
     Each VALUE is "text" or an expression: of as many bytes as /b, /h, /w or /g say, its hexadecimal digits need, or its
     cast says. Several follow on each other in memory. What is not mapped is passed over. At most 100 places are shown, or
