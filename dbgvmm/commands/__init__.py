@@ -67,8 +67,6 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     values,
     displays,
     segments,
-    msrs,
-    cpuid,
     memory,
     memory_search,
     memory_edit,
@@ -87,12 +85,14 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     timeline,
     counting,
     hot,
+    settings,
     time,
-    machine_view,
     devices,
     guest_os,
+    cpuid,
+    machine_view,
+    msrs,
     qemu,
-    settings,
 )
 """The modules that hold commands, in the order of the help."""
 
