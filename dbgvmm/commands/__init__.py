@@ -88,10 +88,10 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     settings,
     time,
     devices,
-    guest_os,
     cpuid,
     machine_view,
     msrs,
+    guest_os,
     qemu,
 )
 """The modules that hold commands, in the order of the help."""

@@ -11,9 +11,10 @@ import re
 import sys
 from typing import Final
 
-from dbgvmm.commands.disassembly import InstructionLine, Listing
+from dbgvmm.commands.disassembly import Listing
 from dbgvmm.commands.displays import AllDisplayed
 from dbgvmm.commands.run_control import StopReport
+from dbgvmm.debug.inside.code import InstructionLine
 
 _RESET: Final = "\x1b[0m"
 _STYLES: Final = {
