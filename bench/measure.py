@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import signal
 import statistics
 import subprocess
@@ -22,6 +23,8 @@ from typing import IO, Final
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 EXIT: Final = "exit"
 """The mark that every run has: seconds until the process has ended."""
+CPU: Final = "cpu"
+"""Another one: seconds of CPU time that the process has had, its own children included."""
 
 
 class BenchError(Exception):
@@ -69,6 +72,7 @@ class Times:
 def run_once(contestant: Contestant) -> dict[str, float]:
     """Seconds from the start of the process to each mark and to its end. Raises BenchError."""
     started = perf_counter()
+    used = _children_cpu()
     found: dict[str, float] = {}
     output = bytearray()
     with subprocess.Popen(
@@ -86,12 +90,18 @@ def run_once(contestant: Contestant) -> dict[str, float]:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
         found[EXIT] = perf_counter() - started
+    found[CPU] = _children_cpu() - used
     text = output.decode("latin-1")
     for wanted in (contestant.wants, *contestant.marks):
         if wanted not in text:
             tail = "\n".join(text.splitlines()[-8:])
             raise BenchError(f"{contestant.name}: no {wanted!r} in its output, which ends so:\n{tail}")
     return found
+
+
+def _children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _read(
