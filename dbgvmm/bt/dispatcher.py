@@ -26,13 +26,7 @@ from dbgvmm.bt.exit_places import ExitPlaces, Observer
 from dbgvmm.bt.fault_exits import FaultExits
 from dbgvmm.bt.forming import MAX_UNIT
 from dbgvmm.bt.guest_debug import GuestDebug
-from dbgvmm.bt.mechanisms import (
-    DELIVERY,
-    DETAIL_SHIFT,
-    ENTRY,
-    INTERRUPT,
-    SITE_KEYS,
-)
+from dbgvmm.bt.mechanisms import DELIVERY, DETAIL_SHIFT, ENTRY, INTERRUPT, SITE_KEYS
 from dbgvmm.bt.recovery import Recovery
 from dbgvmm.bt.return_selectors import ReturnSelectors
 from dbgvmm.bt.site_exits import SiteExits

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -111,7 +112,7 @@ class Timeline:
         for span in spans:
             if span.kind is EventKind.SWITCH:
                 switches = True
-                yield self._span(span, _SWITCHES_THREAD, self._space(span.event.number), "address space")
+                yield self._span(self._until_the_end(span), _SWITCHES_THREAD, self._space(span.event.number), "address space")
             elif span.kind is EventKind.HALT:
                 halts = True
                 yield self._span(span, _HALTS_THREAD, "halted", "halt")
@@ -133,6 +134,11 @@ class Timeline:
                 yield _named(GUEST, thread, name)
         exits = [(event.ns - self._zero_ns, 1) for event in self._recording.exits]
         yield from _rates(GUEST, "exits per guest ms", exits, 1_000_000)
+
+    def _until_the_end(self, span: Span) -> Span:
+        """The address space that was there last lasts until the recording ended."""
+        ended = self._recording.ended
+        return span if span.end is not None or ended is None else replace(span, end=ended.ns, end_count=ended.count)
 
     def _space(self, cr3: int) -> str:
         return self._tasks.get(cr3) or f"CR3 {cr3:#x}"

@@ -130,6 +130,12 @@ def test_the_monitors_slices_do_not_overlap(trace: Trace) -> None:
             end = event["ts"] + event["dur"]
 
 
+def test_the_last_address_space_lasts_until_the_end(machine: Machine, trace: Trace) -> None:
+    spaces = [event for event in trace["traceEvents"] if event.get("cat") == "address space"]
+    assert all(event["ph"] == "X" for event in spaces)
+    assert spaces[-1]["ts"] + spaces[-1]["dur"] == pytest.approx(machine.clock.now_ns() / 1000)
+
+
 def test_places_have_symbols(trace: Trace) -> None:
     places = [event["args"]["rip"] for event in trace["traceEvents"] if event.get("cat") == "exit"]
     assert any("<print+" in place for place in places)

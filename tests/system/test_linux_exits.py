@@ -1,0 +1,143 @@
+"""The ledger of a Linux that runs, against what Linux itself has counted."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dbgvmm import Machine, MachineConfig
+from dbgvmm.bt.mechanisms import Mechanism
+from dbgvmm.profile.exits import Exits
+from dbgvmm.profile.guest_events import EventKind
+from dbgvmm.profile.moments import POWER_ON, Interval
+from dbgvmm.profile.spans import spans_of
+from dbgvmm.profile.timeline import Timeline
+
+LINUX = Path(os.environ.get("DBGVMM_LINUX", Path(__file__).parents[2] / "build" / "linux"))
+COMMAND_LINE = "console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off quiet"
+READ, WRITE = 0, 1
+BETWEEN_KEYS = 100_000
+TIMER_VECTOR = "vector 0x30"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(not (LINUX / "vmlinuz").exists(), reason=f"no Linux in {LINUX}: run scripts/linux.sh {LINUX}"),
+]
+
+
+class Shell:
+    """A Linux with a shell on its serial line."""
+
+    def __init__(self) -> None:
+        self.printed = bytearray()
+        self._wanted = b""
+        self.machine = Machine(MachineConfig(), self._take)
+        self.machine.boot(LINUX / "vmlinuz", COMMAND_LINE, LINUX / "initramfs.cpio")
+        self._until(b"shell ready")
+
+    def _take(self, data: bytes) -> None:
+        self.printed += data
+        if self._wanted and self._wanted in self.printed:
+            self._wanted = b""
+            self.machine.request_stop("printed")
+
+    def _until(self, text: bytes) -> None:
+        self._wanted = text
+        assert self.machine.run().text == "printed"
+
+    def run(self, line: str) -> str:
+        """Type a line, and run until it is done. Returns what was printed."""
+        self.printed.clear()
+        for byte in f"{line}; echo do''ne\n".encode():
+            self.machine.serial_input(bytes([byte]))
+            self.machine.run(max_count=self.machine.count + BETWEEN_KEYS)
+        self._until(b"done\r\n")
+        return self.printed.decode("latin-1")
+
+
+@pytest.fixture(scope="module")
+def shell() -> Shell:
+    return Shell()
+
+
+def timer_interrupts(interval: Interval) -> int:
+    return sum(row.count for row in interval.details(Mechanism.INTERRUPT) if row.detail == TIMER_VECTOR)
+
+
+def number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    assert found is not None, text
+    return int(found[1])
+
+
+def test_the_ledger_adds_up(shell: Shell) -> None:
+    machine = shell.machine
+    whole = machine.exits.snapshot() - POWER_ON
+    assert whole.exits == machine.engine.exits
+    assert whole.count_of(Mechanism.OTHER) == 0
+    assert 0 < whole.guest_seconds < whole.seconds
+    assert whole.count_of(Mechanism.HIDDEN_FAULT) + whole.count_of(Mechanism.AD_UPDATE) == machine.mmu.hidden_faults
+    assert whole.count_of(Mechanism.TRUE_FAULT) == machine.mmu.true_faults
+
+
+def test_timer_interrupts_are_those_that_linux_has_counted(shell: Shell) -> None:
+    """Exactly, but for those between the count's reading and its arrival here."""
+    exits: Exits = shell.machine.exits
+    before = timer_interrupts(exits.since())
+    counted = number(r"0: +(\d+) .*timer", shell.run("cat /proc/interrupts"))
+    after = timer_interrupts(exits.since())
+    assert before <= counted <= after
+
+
+def test_page_faults_are_those_that_linux_has_counted(shell: Shell) -> None:
+    """Linux counts what its fault handler handles, and besides pages that it touches for a process without a fault (the
+    stack of a new program, for instance). It does not count faults of its own that it mends by a table of exceptions."""
+    exits: Exits = shell.machine.exits
+    faults, counts = [], []
+    for line in ("true", "i=0; while [ $i -lt 50 ]; do /bin/true; i=$((i+1)); done"):
+        printed = shell.run(f"{line}; grep pgfault /proc/vmstat")
+        counts.append(number(r"pgfault (\d+)", printed))
+        faults.append(exits.since().count_of(Mechanism.TRUE_FAULT))
+    ours, linux = faults[1] - faults[0], counts[1] - counts[0]
+    assert ours > 1000
+    assert abs(linux - ours) < 0.15 * ours, (ours, linux)
+
+
+def test_system_calls_are_those_that_a_program_makes(shell: Shell) -> None:
+    def calls(blocks: int) -> Counter[int]:
+        machine = shell.machine
+        recording = machine.exits.record(1 << 18)
+        shell.run(f"dd if=/dev/zero of=/dev/null bs=1 count={blocks}")
+        machine.exits.stop_recording()
+        assert not recording.dropped_text
+        entries = [event for event in recording.events if event.kind is EventKind.SYSTEM_CALL]
+        assert len(entries) == sum(
+            row.count for row in (machine.exits.snapshot() - recording.began).details(Mechanism.CALLOUT)
+            if row.detail == "syscall"
+        )  # fmt: skip
+        return Counter(event.number for event in entries)
+
+    few, many = calls(1000), calls(3000)
+    difference = {call: many[call] - few[call] for call in {*few, *many} if abs(many[call] - few[call]) > 20}
+    assert difference == {READ: 2000, WRITE: 2000}
+
+
+def test_a_timeline_of_linux_pairs_what_it_began(shell: Shell) -> None:
+    machine = shell.machine
+    recording = machine.exits.record()
+    shell.run("/bin/true")
+    machine.exits.stop_recording()
+    spans = spans_of(recording.events)
+    paired = Counter((span.kind, span.end is not None) for span in spans)
+    for kind in (EventKind.INTERRUPT, EventKind.EXCEPTION, EventKind.SYSTEM_CALL):
+        assert paired[kind, True] > 20 * paired[kind, False], paired
+    assert paired[EventKind.SWITCH, True] > 2
+    counts = [item.exit.count for item in recording.exits]
+    assert counts == sorted(counts)
+    names = {event["name"] for event in Timeline(recording, machine.symbols).document()["traceEvents"]}
+    assert {"#PF", "interrupt 0x30", "halted"} <= names
