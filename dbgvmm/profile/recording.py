@@ -45,6 +45,7 @@ class Recording:
         self.most = most
         self.exits: deque[ExitEvent] = deque(maxlen=most)
         self.events: deque[GuestEvent] = deque(maxlen=most)
+        self._waits: list[tuple[int, int]] = []
         self.exits_seen = 0
         self.events_seen = 0
         self._hooks: GuestEvents | None = GuestEvents(machine, self.add_event, names)
@@ -52,12 +53,17 @@ class Recording:
     def add_exit(self, exit_: ObservedExit) -> None:
         """One more exit."""
         self.exits_seen += 1
-        self.exits.append(ExitEvent(exit_, GuestNanoseconds(self._clock.ns_at(exit_.count))))
+        # The clock has skipped what a HLT waited for in this very exit, which began before.
+        waited = sum(ns for count, ns in self._waits if count > exit_.count)
+        self._waits.clear()
+        self.exits.append(ExitEvent(exit_, GuestNanoseconds(self._clock.ns_at(exit_.count) - waited)))
 
     def add_event(self, event: GuestEvent) -> None:
         """One more event of the guest."""
         self.events_seen += 1
         self.events.append(event)
+        if event.until is not None:
+            self._waits.append((event.count, event.until - event.ns))
 
     def stop(self, ended: Moment) -> None:
         """Record no more."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from dbgvmm import Machine
-from dbgvmm.bt.mechanisms import Mechanism
+from dbgvmm.bt.mechanisms import Mechanism, parts
 from dbgvmm.profile.exits import MomentError
 from dbgvmm.profile.guest_events import EventKind, GuestEvent
 from dbgvmm.profile.moments import GuestNanoseconds, InstructionCount
@@ -70,6 +70,14 @@ def test_a_halt_lasts_until_the_guest_is_woken(booted: Booted) -> None:
     skipped = sum((event.until or event.ns) - event.ns for event in halts)
     assert len(halts) == 16
     assert skipped == machine.clock.now_ns() - machine.count * 10
+
+
+def test_an_exit_for_a_halt_begins_when_the_halt_does(booted: Booted) -> None:
+    machine = booted("selftest")
+    recording = recorded(machine)
+    begins = [item.ns for item in recording.exits if parts(item.exit.key)[0] is Mechanism.HALT]
+    halts = [event.ns for event in recording.events if event.kind is EventKind.HALT]
+    assert [ns + 10 for ns in begins] == halts  # HLT itself is an instruction
 
 
 def test_only_the_newest_are_kept_and_it_is_said(booted: Booted) -> None:

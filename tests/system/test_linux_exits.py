@@ -69,6 +69,11 @@ def timer_interrupts(interval: Interval) -> int:
     return sum(row.count for row in interval.details(Mechanism.INTERRUPT) if row.detail == TIMER_VECTOR)
 
 
+def page_faults(interval: Interval) -> int:
+    """All that the guest got: those at an instruction's fetch are no exits of their own."""
+    return sum(row.count for row in interval.details(Mechanism.DELIVERY) if row.detail == "#PF")
+
+
 def number(pattern: str, text: str) -> int:
     found = re.search(pattern, text)
     assert found is not None, text
@@ -102,7 +107,7 @@ def test_page_faults_are_those_that_linux_has_counted(shell: Shell) -> None:
     for line in ("true", "i=0; while [ $i -lt 50 ]; do /bin/true; i=$((i+1)); done"):
         printed = shell.run(f"{line}; grep pgfault /proc/vmstat")
         counts.append(number(r"pgfault (\d+)", printed))
-        faults.append(exits.since().count_of(Mechanism.TRUE_FAULT))
+        faults.append(page_faults(exits.since()))
     ours, linux = faults[1] - faults[0], counts[1] - counts[0]
     assert ours > 1000
     assert abs(linux - ours) < 0.15 * ours, (ours, linux)
