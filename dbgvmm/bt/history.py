@@ -46,28 +46,33 @@ class DeadUnit(NamedTuple):
 class UnitHistory:
     """The ring of the dead (oldest first) and the reasons' counts since power-on."""
 
-    __slots__ = ("dead", "reasons")
+    __slots__ = ("_ring", "reasons")
 
     def __init__(self, limit: int = REMEMBERED) -> None:
-        self.dead: deque[DeadUnit] = deque(maxlen=limit)
+        self._ring: deque[tuple[int, bool, int, int, str, int, int, int, int, int]] = deque(maxlen=limit)
         self.reasons: dict[str, int] = {}
 
     def bury(self, unit: TranslationUnit, now: int, why: str, by: int) -> None:
         """The unit has died."""
         self.reasons[why] = self.reasons.get(why, 0) + 1
-        self.dead.append(DeadUnit(
+        self._ring.append((
             unit.guest_rip, unit.page.user, unit.born, now, why, by, unit.length, len(unit.guest_bytes), unit.tc_start,
             unit.tc_end - unit.tc_start,
         ))  # fmt: skip
 
+    @property
+    def dead(self) -> list[DeadUnit]:
+        """Those that are remembered, oldest first."""
+        return [DeadUnit(*dead) for dead in self._ring]
+
     def of(self, guest_rip: int) -> list[DeadUnit]:
         """The dead that began at a guest address, oldest first."""
-        return [dead for dead in self.dead if dead.guest_rip == guest_rip]
+        return [DeadUnit(*dead) for dead in self._ring if dead[0] == guest_rip]
 
     @property
     def forgotten(self) -> int:
         """How many of the dead are not remembered any more."""
-        return sum(self.reasons.values()) - len(self.dead)
+        return sum(self.reasons.values()) - len(self._ring)
 
 
 __all__ = ["DeadUnit", "NOBODY", "UnitHistory"]

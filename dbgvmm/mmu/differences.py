@@ -120,7 +120,7 @@ class _Space:
             return NOT_ACCESSED, ""
         report = self._mmu.report_in(self._root, va)
         if report.levels and report.gpa is not None:
-            written = self._mmu.writers.entries.get(report.levels[-1].entry_gpa)
+            written = self._mmu.writers.last(report.levels[-1].entry_gpa)
             if written is not None:
                 by = "the monitor" if written.rip == NOBODY else self._name(written.rip)
                 return LAZY, f"entries written by {by}"

@@ -39,11 +39,11 @@ class FrameWrites:
 class Writers:
     """The records. rip: who is writing now. time: the count at which that was announced."""
 
-    __slots__ = ("entries", "frames", "now", "rip", "time")
+    __slots__ = ("_entries", "frames", "now", "rip", "time")
 
     def __init__(self) -> None:
         self.frames: dict[int, FrameWrites] = {}
-        self.entries: dict[int, EntryWrite] = {}
+        self._entries: dict[int, tuple[int, int]] = {}
         self.rip = NOBODY
         self.time = 0
         self.now: Callable[[], int] = lambda: 0
@@ -73,11 +73,17 @@ class Writers:
 
     def entry(self, gpa: int) -> None:
         """The page-table entry at guest-physical `gpa` has been written."""
-        entries = self.entries
-        entries.pop(gpa, None)
-        if len(entries) >= MOST_ENTRIES:
+        entries = self._entries
+        if gpa in entries:
+            del entries[gpa]
+        elif len(entries) >= MOST_ENTRIES:
             del entries[next(iter(entries))]
-        entries[gpa] = EntryWrite(self.rip, self.time)
+        entries[gpa] = self.rip, self.time
+
+    def last(self, gpa: int) -> EntryWrite | None:
+        """The last write to a page-table entry; None if it is not known (any more)."""
+        found = self._entries.get(gpa)
+        return None if found is None else EntryWrite(*found)
 
 
 __all__ = ["EntryWrite", "FrameWrites", "NOBODY", "Writers"]

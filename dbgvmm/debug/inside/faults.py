@@ -95,7 +95,7 @@ def explain_access(machine: Machine, va: int, access: int) -> AccessReport:
     kinds = mmu.traces.kinds.get(guest.gpa >> PAGE_SHIFT, 0) if guest.gpa is not None else 0
     writers = []
     for level in guest.levels:
-        written = mmu.writers.entries.get(level.entry_gpa)
+        written = mmu.writers.last(level.entry_gpa)
         if written is not None:
             who = "the monitor" if written.rip == NOBODY else place(machine.symbols, written.rip)
             writers.append(EntryWriter(level.name, level.entry_gpa, written.rip, who, written.when))
