@@ -206,7 +206,7 @@ def info_counters(session: Session) -> CountersReport:
 
 @command("mix", aliases=("howvec",))
 def mix(session: Session, count: Count = _FEW) -> MixReport:
-    """Show the instruction mix: executions by class, and of the COUNT most frequent mnemonics, kernel and user apart.
+    """Show the instruction mix by class and mnemonic (COUNT of them), kernel and user apart.
 
     QEMU's howvec plugin shows the like. A read-modify-write is a load and a store; `locked` are those that lock the bus.
 
@@ -219,7 +219,7 @@ def mix(session: Session, count: Count = _FEW) -> MixReport:
 
 @command("coverage")
 def coverage(session: Session, file: str = "") -> CoverageReport:
-    """Show how many source lines have run, by file; with FILE (a part of its path), which of its lines have not.
+    """Show how many source lines have run, by file; with FILE (a part of its path), which have not.
 
     The symbol file must have been built with -g. `counters save --lcov` writes the same for lcov and genhtml.
 
@@ -246,7 +246,7 @@ def coverage(session: Session, file: str = "") -> CoverageReport:
 
 @command("counters save")
 def counters_save(session: Session, *, callgrind: str = "", lcov: str = "", drcov: str = "") -> SavedFiles:
-    """Save what was counted for other tools: kcachegrind (--callgrind), lcov and genhtml (--lcov), disassemblers (--drcov).
+    """Save what was counted for other tools: kcachegrind, lcov and genhtml, disassemblers (drcov).
 
     For example:
         counters save --callgrind callgrind.out.guest

@@ -186,7 +186,7 @@ def _find_task(system: GuestOs, pid: int | None) -> Task:
 
 @command("dmesg", aliases=("info log",))
 def dmesg(session: Session, last: Count | None = None, *, level: Level | None = None) -> KernelLog:
-    """Show the kernel's log out of its memory; with LAST only so many lines from the end, with --level what is as urgent.
+    """Show the kernel's log out of its memory: all, the LAST lines, or --level and what is as urgent.
 
     It is there before the kernel has a console, and after it has died. Levels are emerg, alert, crit, err, warn, notice,
     info and debug.
@@ -217,7 +217,7 @@ def info_modules(session: Session) -> ModuleList:
 
 @command("info syscalls")
 def info_syscalls(session: Session, pattern: str = "") -> SyscallNames:
-    """Show the numbers and names of the guest's system calls; with PATTERN those whose name contains it, or of that number.
+    """Show the guest's system calls: all, or those whose name contains PATTERN or that have that number.
 
     For example:
         info syscalls

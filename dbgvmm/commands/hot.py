@@ -178,7 +178,7 @@ def hot_functions(session: Session, count: Count = _FEW) -> HotReport:
 
 @command("hot pages")
 def hot_pages(session: Session, count: Count = _FEW) -> HotReport:
-    """Show the COUNT pages of code in which most instructions were executed, with the frames that they are in.
+    """Show the COUNT pages of code in which most instructions were executed, with their frames.
 
     For example:
         hot pages
@@ -194,7 +194,7 @@ def hot_pages(session: Session, count: Count = _FEW) -> HotReport:
 
 @command("info calls")
 def info_calls(session: Session, function: Address, *, user: bool = False) -> CallReport:
-    """Show how often who has called the function at an address, and whom it called; with --user, of code at CPL 3.
+    """Show who has called the function at an address and whom it called, how often; --user: at CPL 3.
 
     Calls are exact, by call site; of calls through pointers, the first few targets of each site are told apart.
 

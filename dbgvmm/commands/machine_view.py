@@ -143,7 +143,7 @@ def info_device(session: Session, name: DeviceName) -> object:
 
 @command("info interrupts", aliases=("info irqs",))
 def info_interrupts(session: Session) -> InterruptReport:
-    """Show the sixteen interrupt lines: who drives them, what is requested, masked, in service, and the vectors.
+    """Show the interrupt lines: who drives them, what is requested, masked, in service, and vectors.
 
     For example:
 

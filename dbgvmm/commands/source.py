@@ -43,7 +43,7 @@ def source_command(find_table: Callable[[], CommandTable]) -> AnyCommand:
 
     @command("source", aliases=(".",), resumes=True)
     def source(session: Session, file: Path) -> Sourced:
-        """Run the commands in FILE, line by line, up to the first that fails. Lines that begin with # are comments.
+        """Run the commands in FILE, line by line, up to the first that fails; # begins a comment.
 
         For example:
 

@@ -131,7 +131,7 @@ def symbols_command(session: Session) -> SourceList:
 def symbols_add(
     session: Session, file: str = "", *, offset: Value = _NO_OFFSET, cr3: Address | None = None, directory: str = ""
 ) -> SourceList:
-    """Take the names of FILE: an ELF file (with its lines and call frames), a System.map, or what nm prints.
+    """Take the names of FILE: ELF (with lines and call frames), System.map, or what nm prints.
 
     --offset N: everything is N bytes higher than in the file (a KASLR slide, a position-independent program).
     --cr3 N: only in that address space ($cr3 is the current one's).
@@ -269,7 +269,7 @@ _LIMIT: Final = Count(200)
 
 @command("info functions")
 def info_functions(session: Session, regex: str = "", *, limit: Count = _LIMIT) -> SymbolRows:
-    """List the functions whose names REGEX matches somewhere (all of them), by address; labels of assembly too.
+    """List the functions whose names REGEX matches (or all), by address; labels of assembly too.
 
     --limit N: that many at most (200).
 

@@ -49,7 +49,7 @@ def _seconds(text: str) -> float:
 
 @command("top", resumes=True)
 def top(session: Session, *, rounds: Count | None = None, every: str = "1", insns: Count | None = None) -> TopReport:
-    """Run the guest and show what the machine does: instructions and exits a second, costs by mechanism and function.
+    """Run the guest and watch it: instructions and exits a second, costs by mechanism and function.
 
     A round is EVERY seconds (1) of host time, or INSNS instructions, which gives the same rounds each time. On a terminal the
     view is drawn anew each round until q or Ctrl-C; the guest is stopped then, and what it has printed meanwhile is shown.

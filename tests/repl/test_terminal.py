@@ -51,8 +51,8 @@ def test_tab_completes_commands_symbols_registers_options_and_files(prompt: Term
 
 
 def test_several_ways_to_complete_are_shown(prompt: Terminal) -> None:
-    prompt.type("info t\t\t")
-    prompt.see("tlb")
+    prompt.type("info tra\t\t")
+    prompt.see("trace-frames")
     prompt.see("tracepoints")
     prompt.type("\x03")
     prompt.see(r"\(dbgvmm\)")
