@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +15,7 @@ from time import perf_counter
 from dbgvmm.boot.state import BootError
 from dbgvmm.commands import CommandError, Session, command_table
 from dbgvmm.commands.monitor import Monitor
+from dbgvmm.commands.python_errors import ScriptFailed
 from dbgvmm.debug.gdb_server import GdbServer
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import SymbolError, SymbolFile, SymbolTable, compare_with_guest, load_symbols
@@ -31,10 +33,11 @@ from dbgvmm.repl import (
     ReplLoop,
     TerminalReader,
     TerminalScreen,
+    python_prompt,
     startup_lines,
     startup_path,
 )
-from dbgvmm.supervisor import Repl, Script, ScriptError, Supervisor
+from dbgvmm.supervisor import PythonScript, Repl, Script, ScriptError, Supervisor
 from gdbstub import TransportError
 
 
@@ -82,13 +85,15 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as resources:
         serial = open_serial_line(options, keys)
         resources.callback(serial.close)
-        gdb_session = Session(machine)
+        table = command_table()
+        gdb_session = Session(machine, table=table)
         gdb = open_gdb(options.gdb, gdb_session)
+        gdb_session.host_access = options.gdb_python
         if gdb is not None:
             resources.callback(gdb.close)
         outside = Outside(machine, serial, gdb)
         supervisor = Supervisor(
-            machine, command_table(), outside, gdb,
+            machine, table, outside, gdb,
             max_count=options.max_insns, restart_on_reset=options.on_reset == "restart",
         )  # fmt: skip
         keys.supervisor = supervisor
@@ -97,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
         supervisor.make_repl = lambda: make_repl(supervisor)
         announce(options, outside, gdb)
         started = perf_counter()
-        stop = supervise(supervisor, scripts, options)
+        stop, ended = supervise(supervisor, scripts, python_scripts(options), options)
         seconds = perf_counter() - started
         if isinstance(serial, SocketSerial) and serial.unsent:
             say(f"{serial.unsent:,} bytes of serial output are lost: no client has read them (--wait gives one time to come)")
@@ -106,8 +111,11 @@ def run(options: argparse.Namespace) -> int:
     at_prompt = supervisor.repl_wanted or options.batch
     left_by_choice = at_prompt and (stop is None or not (stop.kind.final or stop.kind is StopKind.QUIT))
     text = "left at the prompt" if stop is None or left_by_choice else stop.text
+    if ended is not None:
+        text = f"the script has ended with status {ended}"
     say(f"{text}, after {machine.count:,} instructions and {seconds:.2f} s")
     status = ExitStatus.COMMAND_FAILED if supervisor.failed else ExitStatus.OK if left_by_choice else status_of(stop)
+    status = status if ended is None else ended
     write_stats(options.stats, machine, status, seconds)
     if options.count is not None:
         save_counts(options.count, machine)
@@ -115,14 +123,32 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def supervise(supervisor: Supervisor, scripts: list[Script], options: argparse.Namespace) -> Stop | None:
-    """Run to the end: the last stop. Raises Refused."""
+def supervise(
+    supervisor: Supervisor, scripts: list[Script], python: Sequence[PythonScript], options: argparse.Namespace
+) -> tuple[Stop | None, int | None]:
+    """Run to the end: the last stop, and the exit status if a script has ended everything. Raises Refused."""
     try:
-        return supervisor.main(*scripts, wait=options.wait, batch=options.batch)
+        return supervisor.main(*scripts, python=python, wait=options.wait, batch=options.batch), None
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            say(end.code)
+        return supervisor.machine.last_stop, end.code if isinstance(end.code, int) else int(end.code is not None)
+    except ScriptFailed as error:
+        raise Refused(str(error), ExitStatus.COMMAND_FAILED) from error
     except ScriptError as error:
         raise Refused(str(error), ExitStatus.COMMAND_FAILED) from error
     except SerialError as error:
         raise Refused(str(error), ExitStatus.UNUSABLE_FILE) from error
+
+
+def python_scripts(options: argparse.Namespace) -> list[PythonScript]:
+    """The Python files. The arguments behind `--` are for all of them. Raises Refused for one that cannot be read."""
+    for path in options.script:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise Refused(f"script {path}: {error.strerror}", ExitStatus.UNUSABLE_FILE) from error
+    return [PythonScript(path, tuple(options.arguments)) for path in options.script]
 
 
 def read_scripts(options: argparse.Namespace) -> list[Script]:
@@ -223,7 +249,7 @@ def open_gdb(address: str | None, session: Session) -> GdbServer | None:
     if address is None:
         return None
     try:
-        return GdbServer(session.machine, address, Monitor(session, command_table()), say)
+        return GdbServer(session.machine, address, Monitor(session, session.table), say)
     except TransportError as error:
         raise Refused(f"--gdb: {error}", ExitStatus.USAGE) from error
 
@@ -240,6 +266,7 @@ def make_repl(supervisor: Supervisor) -> Repl:
         return supervisor.left or serve()
 
     if sys.stdin.isatty():
+        session.python_prompt = python_prompt
         if sys.stdout.isatty():
             session.screen = LiveScreen(supervisor.outside)
         screen = TerminalScreen(session) if sys.stdout.isatty() else PlainScreen()

@@ -24,7 +24,7 @@ class ExitStatus(IntEnum):
 STATUS_MEANINGS: Final = {
     ExitStatus.OK: "power-off, reset, a halt with interrupts off; leaving the REPL",
     ExitStatus.USAGE: "bad usage",
-    ExitStatus.COMMAND_FAILED: "a command failed (of --command or -e, or of a pipe to --repl)",
+    ExitStatus.COMMAND_FAILED: "a command (of --command or -e, or of a pipe to --repl) or a script failed",
     ExitStatus.UNUSABLE_FILE: "a file that cannot be used",
     ExitStatus.UNSUPPORTED: "a CPU mode that is not emulated",
     ExitStatus.TRIPLE_FAULT: "triple fault",
@@ -38,6 +38,7 @@ _OF_KIND: Final = {
     StopKind.LIMIT: ExitStatus.LIMIT,
     StopKind.INTERRUPT: ExitStatus.INTERRUPTED,
     StopKind.QUIT: ExitStatus.INTERRUPTED,
+    StopKind.SCRIPT_ERROR: ExitStatus.COMMAND_FAILED,
 }
 
 

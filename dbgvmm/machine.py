@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -159,6 +160,10 @@ class Machine(Scriptable):
         self.serial = SerialLine(self)
         """COM1 for scripts: `serial.text`, `serial.send("...")`, `serial.wait_for("login:")`."""
         self.hooks = Hooks(self)
+        self.around_run: Callable[[], AbstractContextManager[None]] | None = None
+        """Entered whenever the guest begins to run, and left when it stands still: a front end gives it the terminal."""
+        self.max_count: int | None = None
+        """No run goes beyond this instruction count."""
         self.tracing = MachineTracing(self)
         self.boot_state: BootState | None = None
         self.last_stop: Stop | None = None
@@ -306,6 +311,8 @@ class Machine(Scriptable):
         """
         if self._running or self.hooks.calling:
             raise RuntimeError("the machine is in a run already: a handler returns True to stop it, and cannot run it itself")
+        if self.max_count is not None:
+            max_count = self.max_count if max_count is None else min(max_count, self.max_count)
         goal = None if steps is None else self.count + steps
         stop = self._run(steps, max_count)
         while self.hooks.noted:
@@ -320,6 +327,12 @@ class Machine(Scriptable):
 
     def _run(self, steps: int | None, max_count: int | None, *, resumed: bool = False) -> Stop:
         """One run, up to a stop or to what hooks wait for. resumed: it goes on where that was."""
+        if self.around_run is None:
+            return self._run_guest(steps, max_count, resumed)
+        with self.around_run():
+            return self._run_guest(steps, max_count, resumed)
+
+    def _run_guest(self, steps: int | None, max_count: int | None, resumed: bool) -> Stop:
         early, self._early_stop = self._early_stop, None
         if early is not None:
             self.last_stop = early

@@ -110,6 +110,13 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         "--no-startup", dest="startup", action="store_false",
         help="do not run the commands in $XDG_CONFIG_HOME/dbgvmm/startup before the first prompt",
     )  # fmt: skip
+    people.add_argument(
+        "--script", type=Path, action="append", default=[], metavar="FILE.py",
+        help="run a Python file first, several in turn; what follows `--` is its sys.argv (docs/scripting.md)",
+    )  # fmt: skip
+    people.add_argument(
+        "--gdb-python", action="store_true", help="let gdb's `monitor py` and `monitor source` run Python, on the host"
+    )
     people.add_argument("--stats", type=Path, metavar="FILE.json", help="write all counters there at the end")
     people.add_argument(
         "--count", type=Path, metavar="FILE",
@@ -128,9 +135,13 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Parse a command line. Exits with ExitStatus.USAGE and one line if it is wrong."""
     parser = build_parser()
-    options = parser.parse_args(_settle_gdb(argv))
+    end = argv.index("--") if "--" in argv else len(argv)
+    options = parser.parse_args(_settle_gdb(argv[:end]))
+    options.arguments = argv[end + 1 :]
     if options.action == "run" and options.wait and options.gdb is None:
         parser.error("--wait waits for gdb: add --gdb (with --repl alone nothing runs before you say so)")
+    if options.arguments and not getattr(options, "script", None):
+        parser.error("what follows -- is for a script: add --script FILE.py")
     return options
 
 

@@ -15,11 +15,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol
 
 from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session
 from dbgvmm.commands.output import pieces
+from dbgvmm.commands.python_errors import describe_error
+from dbgvmm.commands.python_files import run_file
 from dbgvmm.debug.gdb_server import GdbServer
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.exit_status import ExitStatus
@@ -63,6 +66,14 @@ class Script:
         return Script(tuple((f"{name}:{number}", line) for number, line in enumerate(lines, 1)), fatal)
 
 
+@dataclass(frozen=True)
+class PythonScript:
+    """A Python file, and its `sys.argv[1:]`."""
+
+    path: Path
+    arguments: tuple[str, ...] = ()
+
+
 class ScriptError(Exception):
     """A command of a file failed. The message says where."""
 
@@ -84,28 +95,33 @@ class Supervisor:
         self.table = table
         self.outside = outside
         self.gdb = gdb
-        self.session = Session(machine, run=self._run_for_a_person)
+        self.session = Session(machine, run=self._run_for_a_person, table=table)
         self.session.show = lambda text: print(text, flush=True)
+        machine.around_run = self._guest_has_terminal
+        machine.max_count = max_count
         self.make_repl: Callable[[], Repl] | None = None
         self._repl: Repl | None = None
         self.repl_wanted = False
-        self._max_count = max_count
         self._restart_on_reset = restart_on_reset
         self._running = False
         self._presses = 0
 
     # -- the loop
 
-    def main(self, *scripts: Script, wait: bool = False, batch: bool = False) -> Stop | None:
+    def main(
+        self, *scripts: Script, python: Sequence[PythonScript] = (), wait: bool = False, batch: bool = False
+    ) -> Stop | None:
         """Run scripts, then serve whoever has the machine until the run is over.
 
         wait: for a debugger, before that. batch: end when the scripts have. Returns the last stop, None if nothing has run.
-        Raises ScriptError.
+        Raises ScriptError, ScriptFailed; SystemExit as a script does.
         """
         try:
             with self._signals():
                 for script in scripts:
                     self._run_script(script)
+                for one in python:
+                    self._run_python(one)
                 if batch:
                     return self.machine.last_stop
                 if wait and self.gdb is not None:
@@ -176,18 +192,30 @@ class Supervisor:
         return self.run(steps=steps, max_count=max_count)
 
     def run(self, *, steps: int | None = None, max_count: int | None = None) -> Stop:
-        """Run the machine with the terminal, signals and limits in place."""
+        """Run the machine for a person or a debugger: to them, what a hook raises is a stop."""
         machine = self.machine
-        limits = [limit for limit in (max_count, self._max_count) if limit is not None]
+        try:
+            stop = machine.run(steps=steps, max_count=max_count)
+            while stop.kind is StopKind.RESET and self._restart_on_reset:
+                machine.restart()
+                stop = machine.run(steps=steps, max_count=max_count)
+            return stop
+        except KeyboardInterrupt:
+            stop = Stop(StopKind.INTERRUPT, "interrupted by Ctrl-C")
+        except Exception as error:
+            if error is not machine.hooks.failure:
+                raise
+            stop = Stop(StopKind.SCRIPT_ERROR, describe_error(error))
+        machine.last_stop = stop
+        return stop
+
+    @contextmanager
+    def _guest_has_terminal(self) -> Iterator[None]:
         sys.stdout.flush()
         self.outside.resume()
         self._running, self._presses = True, 0
         try:
-            stop = machine.run(steps=steps, max_count=min(limits, default=None))
-            while stop.kind is StopKind.RESET and self._restart_on_reset:
-                machine.restart()
-                stop = machine.run(steps=steps, max_count=min(limits, default=None))
-            return stop
+            yield
         finally:
             self._running = False
             self.outside.suspend()
@@ -235,6 +263,11 @@ class Supervisor:
         return self.repl_wanted
 
     # -- commands from files
+
+    def _run_python(self, script: PythonScript) -> None:
+        result = run_file(self.session, script.path, script.arguments).result
+        if isinstance(result, int) and not isinstance(result, bool):
+            sys.exit(result)
 
     def _run_script(self, script: Script) -> None:
         session = self.session

@@ -34,6 +34,7 @@ from dbgvmm.commands import (
     memory_files,
     memory_search,
     msrs,
+    python,
     qemu,
     registers,
     run_control,
@@ -92,6 +93,7 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     machine_view,
     msrs,
     guest_os,
+    python,
     qemu,
 )
 """The modules that hold commands, in the order of the help."""

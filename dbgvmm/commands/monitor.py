@@ -28,6 +28,7 @@ class Monitor:
         self.session = session
         self._table = table
         session.as_qemu = True
+        session.shows_output = session.host_access = False
 
     def __call__(self, line: str, show: Callable[[str], None]) -> str:
         """Run a command. `show` gets what it has to say before its end; the rest is returned. Raises TargetError."""
@@ -39,17 +40,22 @@ class Monitor:
                 raise CommandError(f"`{call.command.name}` works with files of the host: type it at the prompt (--repl)")
             if not call.command.resumes:
                 return self._shown(call.run(self.session), show)
+            before = self._place()
             with _console_of(self.session.machine, show):
                 self.session.show = lambda text: show(f"{text}\n")
                 try:
                     result = call.run(self.session)
                 finally:
                     self.session.show = None
-            return str(result) if call.json else f"{result}\n{_MOVED}"
+            return str(result) if call.json or self._place() == before else f"{result}\n{_MOVED}"
         except CommandError as error:
             raise TargetError(str(error)) from error
         except QuitRequest:
             raise TargetError("use gdb's `kill` to end the guest, or `detach` to let it run on") from None
+
+    def _place(self) -> tuple[int, int]:
+        machine = self.session.machine
+        return machine.count, machine.cpu.rip
 
     @staticmethod
     def _shown(result: object, show: Callable[[str], None]) -> str:

@@ -33,7 +33,9 @@ class Lines:
 def pieces(result: object) -> Iterator[str]:
     """The text of a command's result, in parts that are worth showing by themselves; each is whole lines."""
     if not isinstance(result, Lines):
-        yield str(result)
+        text = "" if result is None else str(result)
+        if text:
+            yield text
         return
     lines = iter(result)
     while part := list(islice(lines, _LINES_PER_PIECE)):

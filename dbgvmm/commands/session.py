@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.debug.expressions import Names, Values
@@ -15,6 +16,9 @@ from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import Symbols, SymbolTable
 from dbgvmm.guest_os import SystemSymbols
 from dbgvmm.machine import Machine
+
+if TYPE_CHECKING:
+    from dbgvmm.commands.table import AnyCommand, CommandTable
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,12 @@ class Session:
 
     symbols: added to those that the machine knows. run: how to run it, `machine.run` unless a front end has something to
     look after meanwhile. as_qemu: commands that QEMU's monitor has too show what that shows, since gdb's users have
-    scripts that read it.
+    scripts that read it. table: its commands; all there are, unless a front end has its own.
     """
 
     def __init__(
-        self, machine: Machine, symbols: SymbolTable | None = None, run: RunFunction | None = None, *, as_qemu: bool = False
+        self, machine: Machine, symbols: SymbolTable | None = None, run: RunFunction | None = None, *, as_qemu: bool = False,
+        table: CommandTable | None = None,
     ) -> None:
         self.machine = machine
         self.as_qemu = as_qemu
@@ -89,6 +94,35 @@ class Session:
         self.screen: Screen | None = None
         """A terminal that a command may draw on while the guest runs."""
         self._run: RunFunction = run or machine.run
+        if table is not None:
+            self.table = table
+        self.python_prompt: Callable[[dict[str, Any]], None] | None = None
+        """Reads Python from a person, with these names; None where there is none."""
+        self.shows_output = True
+        """What Python code prints is seen as it comes; else it belongs to the command's result."""
+        self.host_access = True
+        """Whoever types may run code and read files on the host."""
+        self.loaded: dict[str, tuple[AnyCommand, ...]] = {}
+        """The commands that came from files, by the file's name."""
+
+    @cached_property
+    def table(self) -> CommandTable:
+        """The commands of this session: files may add theirs."""
+        from dbgvmm.commands import command_table  # which needs this module
+
+        return command_table()
+
+    def command(self, line: str) -> Any:
+        """Run a command line as it is typed, and return its data (None for an empty line). Raises CommandError.
+
+        A command's own function says which type it returns: `info_tc(session)` is `session.command("info tc")`, typed.
+        """
+        return self.table.execute(self, line)
+
+    @cached_property
+    def namespace(self) -> dict[str, Any]:
+        """The names of `py`: what it assigns stays."""
+        return {"__name__": "__py__", "machine": self.machine, "session": self}
 
     @property
     def names(self) -> Names:

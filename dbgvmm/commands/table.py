@@ -64,16 +64,18 @@ class Command(Generic[P, R]):
     """A command: call it with a session and values, or let a `CommandTable` call it with words.
 
     resumes: it runs the guest; gdb's `monitor` then says that gdb must read again. repeats: an empty line means "again".
+    raw: its one parameter is the rest of the line, as it was typed.
     """
 
     def __init__(
-        self, function: Callable[P, R], name: str, aliases: tuple[str, ...], resumes: bool, repeats: bool
+        self, function: Callable[P, R], name: str, aliases: tuple[str, ...], resumes: bool, repeats: bool, raw: bool = False
     ) -> None:
         self.function = function
         self.name = name
         self.aliases = aliases
         self.resumes = resumes
         self.repeats = repeats
+        self.raw = raw
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
         self.takes_format = False
@@ -191,12 +193,12 @@ AnyCommand = Command[Any, Any]
 
 
 def command(
-    name: str, *, aliases: tuple[str, ...] = (), resumes: bool = False, repeats: bool = False
+    name: str, *, aliases: tuple[str, ...] = (), resumes: bool = False, repeats: bool = False, raw: bool = False
 ) -> Callable[[Callable[P, R]], Command[P, R]]:
     """Make a command of a function whose first parameter is the session."""
 
     def decorate(function: Callable[P, R]) -> Command[P, R]:
-        return Command(function, name, aliases, resumes, repeats)
+        return Command(function, name, aliases, resumes, repeats, raw)
 
     return decorate
 
@@ -222,13 +224,22 @@ class CommandTable:
     """Commands by name. Raises ValueError if two have the same name or alias."""
 
     def __init__(self, commands: Iterable[AnyCommand]) -> None:
-        self.commands = tuple(commands)
+        self.commands: tuple[AnyCommand, ...] = ()
         self._names: dict[tuple[str, ...], AnyCommand] = {}
-        for item in self.commands:
+        self._longest = 0
+        self.replace((), commands)
+
+    def replace(self, old: Iterable[AnyCommand], new: Iterable[AnyCommand]) -> None:
+        """Forget the commands `old`, and know `new`. Raises ValueError, with nothing changed."""
+        gone = set(map(id, old))
+        commands = (*(item for item in self.commands if id(item) not in gone), *new)
+        names: dict[tuple[str, ...], AnyCommand] = {}
+        for item in commands:
             for name in (item.name, *item.aliases):
-                if self._names.setdefault(tuple(name.split()), item) is not item:
+                if names.setdefault(tuple(name.split()), item) is not item:
                     raise ValueError(f"two commands are called {name!r}")
-        self._longest = max((len(name) for name in self._names), default=0)
+        self.commands, self._names = commands, names
+        self._longest = max(map(len, names), default=0)
 
     def execute(self, session: Session, line: str) -> object:
         """Run a line; None for an empty one or a comment (#). Raises CommandError, QuitRequest."""
@@ -239,6 +250,10 @@ class CommandTable:
         """What a line asks for. Raises CommandError."""
         if line.lstrip().startswith("#"):
             return None
+        first, *rest = line.split(maxsplit=1) or [""]
+        raw = self._names.get((first,))
+        if raw is not None and raw.raw:
+            return Call(raw, tuple(text.rstrip() for text in rest), None)
         words = split_words(line)
         if not words:
             return None

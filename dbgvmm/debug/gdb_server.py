@@ -33,7 +33,10 @@ _LOOK_AGAIN: Final = 0.25
 """Seconds. A signal that comes right before a wait does not end it: so no wait is endless."""
 _LONGEST_PAUSE: Final = 0.05
 """Seconds after which it goes on although there are more packets."""
-_TOLD: Final = frozenset((StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT, StopKind.CATCHPOINT))
+_TOLD: Final = frozenset((
+    StopKind.TRIPLE_FAULT, StopKind.UNSUPPORTED, StopKind.HALT, StopKind.LIMIT, StopKind.CATCHPOINT, StopKind.SCRIPT,
+    StopKind.SCRIPT_ERROR,
+))  # fmt: skip
 """Stops that a signal alone does not explain: gdb is told in words."""
 _REASONS: Final = {
     Connected: "a debugger connects",

@@ -58,6 +58,8 @@ _SIGNALS: Final = {
     StopKind.LIMIT: Signal.TRAP,
     StopKind.CATCHPOINT: Signal.TRAP,
     StopKind.MODE: Signal.TRAP,
+    StopKind.SCRIPT: Signal.TRAP,
+    StopKind.SCRIPT_ERROR: Signal.TRAP,
 }
 """Stops at which the machine can still be looked at, though it may be unable to go on."""
 

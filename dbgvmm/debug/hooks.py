@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dbgvmm.debug.hits import Hit
 from dbgvmm.debug.stops import Stop, StopKind
@@ -22,12 +22,14 @@ H = TypeVar("H", bound=Hit)
 class Hook(Generic[H]):
     """A handler and what it waits for. Calling it calls the handler.
 
-    calls: how often the guest has stopped for it. `with hook:` removes it at the end.
+    name: the handler's. what: the event in words. calls: how often the guest has stopped for it. `with hook:` removes it at the
+    end.
     """
 
-    def __init__(self, handler: Callable[[H], object], name: str) -> None:
+    def __init__(self, handler: Callable[[H], object], what: str) -> None:
         self.handler = handler
-        self.name = name
+        self.name: str = getattr(handler, "__qualname__", type(handler).__name__)
+        self.what = what
         self.calls = 0
         self._disarm: Callable[[], None] | None = None
 
@@ -64,11 +66,24 @@ class Hooks:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self.active: list[Hook[Any]] = []
+        """Those that are in place, the oldest first."""
         self.noted: list[tuple[Hook[Hit], Hit]] = []
         self.calling = False
         """A handler runs: the machine must not."""
         self.failure: Exception | None = None
         """What a handler has raised last, for a front end that has to tell a script's errors from its own."""
+
+    def add(self, hook: Hook[H], disarm: Callable[[], None]) -> Hook[H]:
+        """`hook` is in place now; `disarm` takes it away."""
+
+        def remove() -> None:
+            self.active.remove(hook)
+            disarm()
+
+        hook.arm(remove)
+        self.active.append(hook)
+        return hook
 
     def note(self, hook: Hook[H], hit: H) -> None:
         """Have the machine stop here, and then call `hook`. Only while an exit is handled."""

@@ -86,12 +86,11 @@ class Scriptable:
         breakpoints = machine.breakpoints
 
         def decorate(handler: Handler[BreakpointHit]) -> Hook[BreakpointHit]:
-            hook = Hook(handler, _name(handler))
+            hook = Hook(handler, f"arrival at {where if isinstance(where, str) else hex(where)}")
             space = None if cr3 is None else InAddressSpace(machine.cpu, cr3)
             arrivals = _Arrivals(lambda: self.hooks.note(hook, BreakpointHit(machine, machine.count, address)), space)
             breakpoints.add_observer(address, arrivals)
-            hook.arm(lambda: breakpoints.remove_observer(address, arrivals))
-            return hook
+            return self.hooks.add(hook, lambda: breakpoints.remove_observer(address, arrivals))
 
         return decorate
 
@@ -110,14 +109,13 @@ class Scriptable:
         machine, watchpoints = self._machine, self._machine.watchpoints
 
         def decorate(handler: Handler[MemoryHit]) -> Hook[MemoryHit]:
-            hook = Hook(handler, _name(handler))
+            hook = Hook(handler, f"{kind} of {length} bytes at {where if isinstance(where, str) else hex(where)}")
 
             def listener(hit: WatchHit) -> None:
                 self.hooks.note(hook, MemoryHit(machine, machine.count, hit.rip, hit.watch, hit.address, hit.write))
 
             watchpoints.listen(watch, listener)
-            hook.arm(lambda: watchpoints.ignore(watch, listener))
-            return hook
+            return self.hooks.add(hook, lambda: watchpoints.ignore(watch, listener))
 
         return decorate
 
@@ -164,15 +162,14 @@ class Scriptable:
         machine, calls = self._machine, self._machine.system_calls
 
         def decorate(handler: Handler[SyscallHit]) -> Hook[SyscallHit]:
-            hook = Hook(handler, _name(handler))
+            hook = Hook(handler, _numbered("system call", numbers))
 
             def entered(call: SystemCall) -> None:
                 if not numbers or call.number in numbers:
                     self.hooks.note(hook, SyscallHit(machine, call.count, machine.cpu.rip, call))
 
             calls.listen(entered)
-            hook.arm(lambda: calls.ignore(entered))
-            return hook
+            return self.hooks.add(hook, lambda: calls.ignore(entered))
 
         return decorate
 
@@ -184,15 +181,14 @@ class Scriptable:
         calls = self._machine.system_calls
 
         def decorate(handler: Handler[SyscallReturnHit]) -> Hook[SyscallReturnHit]:
-            hook = Hook(handler, _name(handler))
+            hook = Hook(handler, _numbered("return of system call", numbers))
 
             def returned(call: SystemCall, result: int) -> None:
                 if not numbers or call.number in numbers:
                     self.hooks.note(hook, SyscallReturnHit(*self._here(), call, result))
 
             calls.listen(on_return=returned)
-            hook.arm(lambda: calls.ignore(on_return=returned))
-            return hook
+            return self.hooks.add(hook, lambda: calls.ignore(on_return=returned))
 
         return decorate
 
@@ -202,16 +198,16 @@ class Scriptable:
 
     def _on_event(self, catch: Catch, hit_of: Callable[[Caught], H]) -> Decorator[H]:
         catchpoints = self._machine.catchpoints
+        what = catch.event.value if catch.number is None else f"{catch.event.value} {catch.number:#x}"
 
         def decorate(handler: Handler[H]) -> Hook[H]:
-            hook = Hook(handler, _name(handler))
+            hook = Hook(handler, what)
 
             def listener(caught: Caught) -> None:
                 self.hooks.note(hook, hit_of(caught))
 
             catchpoints.listen(catch, listener)
-            hook.arm(lambda: catchpoints.ignore(catch, listener))
-            return hook
+            return self.hooks.add(hook, lambda: catchpoints.ignore(catch, listener))
 
         return decorate
 
@@ -277,8 +273,8 @@ def _kind(watch: Watch) -> str:
     return {(False, True): "write", (True, False): "read"}.get((watch.reads, watch.writes), "access")
 
 
-def _name(handler: object) -> str:
-    return getattr(handler, "__qualname__", type(handler).__name__)
+def _numbered(what: str, numbers: Iterable[int]) -> str:
+    return f"{what} {', '.join(map(str, numbers))}".rstrip()
 
 
 __all__ = ["Decorator", "Handler", "Scriptable", "Where"]

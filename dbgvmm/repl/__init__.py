@@ -5,6 +5,7 @@ from __future__ import annotations
 from dbgvmm.repl.live import LiveScreen
 from dbgvmm.repl.loop import GivesWay, LineReader, ReplLoop
 from dbgvmm.repl.plain import PlainReader
+from dbgvmm.repl.python_prompt import python_prompt
 from dbgvmm.repl.screen import PlainScreen, Screen, TerminalScreen
 from dbgvmm.repl.startup import startup_lines, startup_path
 from dbgvmm.repl.status import status_line
@@ -21,6 +22,7 @@ __all__ = [
     "TerminalReader",
     "TerminalScreen",
     "history_path",
+    "python_prompt",
     "startup_lines",
     "startup_path",
     "status_line",
