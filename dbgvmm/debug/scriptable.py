@@ -34,7 +34,7 @@ from dbgvmm.debug.hits import (
     SyscallReturnHit,
 )
 from dbgvmm.debug.hooks import H, Hook, Hooks
-from dbgvmm.debug.stops import StopKind
+from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.system_calls import SystemCall
 
 if TYPE_CHECKING:
@@ -234,9 +234,9 @@ class Scriptable:
         """
         found: list[Hit] = []
 
-        def take(hit: Hit) -> bool:
+        def take(hit: Hit) -> Stop:
             found.append(hit)
-            return True
+            return Stop(StopKind.SCRIPT, str(hit))
 
         decorators: list[Callable[[Callable[[Hit], object]], Hook[Any]]] = [
             *(self.on_breakpoint(where) for where in breakpoints),
