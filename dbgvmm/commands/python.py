@@ -1,4 +1,4 @@
-"""Python at the prompt and from files: `py`, `source`."""
+"""Python at the prompt and from files: `py`, and what `source` does with a .py file."""
 
 from __future__ import annotations
 
@@ -90,23 +90,9 @@ def _need_host_access(session: Session, name: str) -> None:
         raise CommandError(f"`{name}` runs code on the host, not in the guest: `dbgvmm run --gdb-python` allows that from gdb")
 
 
-@command("source", raw=True, resumes=True)
-def source(session: Session, file: str = "") -> PythonFile:
-    """Run a Python FILE: the commands that it defines with `@command` are there from then on.
-
-    `machine` and `session` are names in it; its `main(machine)` is called if it has one. A file that is read again replaces
-    its commands and hooks. docs/scripting.md has an example.
-
-    For example:
-
-        source mykernel.py
-    """
+def run_python_file(session: Session, path: Path) -> PythonFile:
+    """What `source FILE.py` does. Raises CommandError."""
     _need_host_access(session, "source")
-    if not file:
-        raise CommandError("FILE is missing; usage: source FILE.py")
-    path = Path(file.strip("'\"")).expanduser()
-    if path.suffix != ".py":
-        raise CommandError(f"{path} is no Python file (.py); files of commands are run by `dbgvmm run --command FILE`")
     try:
         return run_file(session, path)
     except ScriptFailed as error:

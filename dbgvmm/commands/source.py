@@ -1,4 +1,4 @@
-"""`source`: command lines from a file."""
+"""`source`: command lines or Python from a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from dbgvmm.commands.errors import CommandError
+from dbgvmm.commands.python import run_python_file
+from dbgvmm.commands.python_files import PythonFile
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import AnyCommand, CommandTable, command
 
@@ -42,13 +44,20 @@ def source_command(find_table: Callable[[], CommandTable]) -> AnyCommand:
     """The `source` command for the table that `find_table` gives (it is in that table itself)."""
 
     @command("source", aliases=(".",), resumes=True)
-    def source(session: Session, file: Path) -> Sourced:
-        """Run the commands in FILE, line by line, up to the first that fails; # begins a comment.
+    def source(session: Session, file: Path) -> Sourced | PythonFile:
+        """Run the commands in FILE, line by line, up to the first that fails; or Python, if it is FILE.py.
+
+        A line that begins with # is a comment. In a Python file `machine` and `session` are names, and its `main(machine)` is
+        called if it has one; the commands that it defines with `@command` are there from then on. One that is read again
+        replaces its commands and hooks. docs/scripting.md has an example.
 
         For example:
 
             source commands.txt
+            source mykernel.py
         """
+        if file.suffix == ".py":
+            return run_python_file(session, file)
         table = find_table()
         if session.sourcing >= _DEEPEST:
             raise CommandError(f"{file}: files that `source` files are nested more than {_DEEPEST} deep")
