@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from dbgvmm import Machine
-from dbgvmm.cpu.bits import GPR
+from dbgvmm.cpu.bits import EFER, GPR
 from dbgvmm.debug.symbols import SymbolTable, load_symbols
 from dbgvmm.debug.unwind import Backtrace, Base, Registers, Rule, StackMemory, UnwindEnd
 from dbgvmm.debug.unwind.methods import apply_rule
+from dbgvmm.hardware.paging import PTE
 
 Boot = Callable[[str], Machine]
 
@@ -220,3 +221,18 @@ def test_a_rule_without_a_frame_pointer_cannot_count_from_it(named: Boot) -> Non
     stack = StackMemory(machine.memory, machine.ram.u64)
     with pytest.raises(UnwindEnd, match="not known"):
         apply_rule(Rule(Base.BP, 16, -16), Registers(1, {7: machine.cpu.gpr[GPR.RSP]}, False, False), stack)
+
+
+@pytest.mark.parametrize(("level", "executable"), [(0, True), (1, False), (2, False)])
+def test_user_code_that_only_the_kernels_top_level_table_forbids_is_code(named: Boot, level: int, executable: bool) -> None:
+    """Under page table isolation Linux marks the user's half of the kernel's own tables no-execute."""
+    machine = named("hello")
+    machine.breakpoints.add(0x106000)
+    machine.run()
+    machine.cpu.efer |= EFER.NXE
+    machine.mmu.mode_changed()
+    entry = machine.memory.translate(0x106000).levels[level]
+    machine.ram.u64[entry.entry_gpa >> 3] = entry.entry | PTE.NX
+    stack = StackMemory(machine.memory, machine.ram.u64)
+    assert not machine.memory.translate(0x106000).executable
+    assert stack.executable(0x106000) == executable

@@ -10,8 +10,8 @@ from dbgvmm.debug.stops import StopKind
 
 REPOSITORY = Path(__file__).parent.parent.parent
 LINUX = Path(os.environ.get("DBGVMM_LINUX", REPOSITORY / "build" / "linux"))
-MOVED = "cryptomgr.notests=1 console=ttyS0 pci=off acpi=off noapic nolapic reboot=k"
-"""Kernel options that leave KASLR, page table isolation and mitigations as the kernel decides."""
+MOVED = "cryptomgr.notests=1 console=ttyS0 pci=off acpi=off noapic nolapic pti=on reboot=k"
+"""Kernel options that leave KASLR and mitigations as the kernel decides, with page table isolation."""
 MODULES = ("irqbypass", "tcp_veno")
 _SLICE = 300_000
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dbgvmm.cpu.bits import MASK64
 from dbgvmm.hardware.layout import PAGE_OFFSET_MASK, PAGE_SIZE
+from dbgvmm.hardware.paging import PTE
 from dbgvmm.mmu.linear import GuestMemory, NotMapped
 
 PAGE_SHIFT = 12
+_KERNEL_HALF = 1 << 63
 
 
 class Unreadable(LookupError):
@@ -71,8 +73,15 @@ class StackMemory:
             return b""
 
     def executable(self, address: int) -> bool:
-        """Whether code may run at a linear address."""
+        """Whether code may run at a linear address.
+
+        In the lower half, the top-level entry's NX is passed over: under page table isolation the kernel forbids itself all
+        user code in this way, and the user's code runs on tables that are otherwise the same.
+        """
         try:
-            return self._memory.translate(address).executable
+            report = self._memory.translate(address)
         except NotMapped:
             return False
+        if report.executable or report.gpa is None or address >= _KERNEL_HALF or not report.levels:
+            return report.executable
+        return not any(level.entry & PTE.NX for level in report.levels[1:])
