@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
-from conftest import BootedMachine
 
 from dbgvmm import Machine
 from dbgvmm.debug.symbols import Symbol, SymbolSource, SymbolTable
@@ -55,7 +54,7 @@ class Detector:
 
 
 @pytest.fixture
-def machine(booted: BootedMachine) -> Machine:
+def machine(booted: Callable[..., Machine]) -> Machine:
     return booted("hello")
 
 

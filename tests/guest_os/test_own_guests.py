@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from conftest import BootedMachine
 
 from dbgvmm import Machine
 from dbgvmm.commands import CommandError, CommandTable, Session
 
 
-def finished(booted: BootedMachine, name: str) -> Machine:
+def finished(booted: Callable[..., Machine], name: str) -> Machine:
     machine = booted(name)
     machine.load_symbols()
     machine.run()
     return machine
 
 
-def test_a_guest_that_has_passed_says_so(booted: BootedMachine) -> None:
+def test_a_guest_that_has_passed_says_so(booted: Callable[..., Machine]) -> None:
     machine = finished(booted, "smc")
     facts = dict(machine.os.facts())
     printed = bytes(machine.serial_log).decode()
@@ -53,7 +54,7 @@ def test_info_os_shows_what_it_can_be_asked(hello: Session, table: CommandTable)
     assert "no tasks" in shown
 
 
-def test_without_symbols_it_is_not_recognised(booted: BootedMachine, table: CommandTable) -> None:
+def test_without_symbols_it_is_not_recognised(booted: Callable[..., Machine], table: CommandTable) -> None:
     with pytest.raises(CommandError, match="no operating system that dbgvmm knows"):
         table.execute(Session(booted("hello")), "info os")
 
