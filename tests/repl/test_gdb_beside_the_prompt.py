@@ -131,3 +131,10 @@ def test_the_consoles_key_stops_a_guest_that_gdb_lets_run(
     assert "SIGINT" in debugger.plain(READY)
     prompt.see(r"\(dbgvmm\)")
     assert "cpubound" not in prompt.ask("info time")
+
+
+def test_breakpoints_that_gdb_leaves_in_place_stop_a_monitor_command(both: tuple[Terminal, Terminal]) -> None:
+    _, debugger = both
+    command(debugger, "set breakpoint always-inserted on")
+    command(debugger, "hbreak kmain")
+    assert "breakpoint at 0x106000, after 3,123 instructions" in command(debugger, "monitor continue")
