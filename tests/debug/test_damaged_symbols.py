@@ -57,7 +57,7 @@ def ask(frames: CallFrames, address: int) -> None:
         assert "damaged" in str(error)
 
 
-@settings(max_examples=250, suppress_health_check=SLOW_TO_MAKE)
+@settings(max_examples=120, suppress_health_check=SLOW_TO_MAKE)
 @given(
     name=st.sampled_from(DEBUG),
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4),
@@ -78,7 +78,7 @@ def test_damaged_debug_information_leaves_the_symbols_usable(
     use_all(symbols)
 
 
-@settings(max_examples=150, suppress_health_check=SLOW_TO_MAKE)
+@settings(max_examples=80, suppress_health_check=SLOW_TO_MAKE)
 @given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6))
 def test_a_file_that_is_damaged_anywhere_is_used_or_refused_in_one_line(
     whole: bytes, tmp_path: Path, edits: list[tuple[float, bytes]]
@@ -100,7 +100,7 @@ def test_a_file_that_is_damaged_anywhere_is_used_or_refused_in_one_line(
     use_all(symbols)
 
 
-@settings(max_examples=60, suppress_health_check=SLOW_TO_MAKE)
+@settings(max_examples=40, suppress_health_check=SLOW_TO_MAKE)
 @given(where=st.floats(0, 1, exclude_max=True))
 def test_a_file_that_is_cut_off_is_used_or_refused_in_one_line(whole: bytes, tmp_path: Path, where: float) -> None:
     path = tmp_path / "cut"

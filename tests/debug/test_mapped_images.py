@@ -206,7 +206,7 @@ def test_tables_that_map_themselves_come_to_an_end() -> None:
     assert find_images(memory.ram, memory.cr3, memory.paging.reserved, memory.read) == []
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     edits=st.lists(
         st.tuples(st.integers(0, 0x3FFF), st.one_of(st.binary(min_size=1, max_size=8), st.just(b"\xff" * 8))), max_size=12
