@@ -16,44 +16,36 @@ import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from dbgvmm.boot.detect import load_kernel
 from dbgvmm.boot.first_state import set_first_state
 from dbgvmm.boot.state import BootState
-from dbgvmm.bt.cache import TC_PAGES, TranslationCache
+from dbgvmm.bt.cache import TranslationCache
 from dbgvmm.bt.callouts import Callouts
 from dbgvmm.bt.dispatcher import Dispatcher
 from dbgvmm.bt.mechanisms import ENTRY, MMIO
 from dbgvmm.bt.sync import StateSync
 from dbgvmm.bt.tcdata import GUEST_CR3, TcData
 from dbgvmm.bt.watching import WatchHit
+from dbgvmm.config import MachineConfig
 from dbgvmm.cpu.cpuid import CpuidTable
 from dbgvmm.cpu.faults import GuestFault, TripleFault, UnsupportedState
 from dbgvmm.cpu.msr import MsrTable
 from dbgvmm.cpu.state import VCpu
 from dbgvmm.debug.breakpoints import Breakpoints
 from dbgvmm.debug.catchpoints import Catchpoints
-from dbgvmm.debug.hooks import Hooks
-from dbgvmm.debug.numbered import NumberedPoints
-from dbgvmm.debug.patches import Patches
 from dbgvmm.debug.physical_breakpoints import PhysicalBreakpoints
-from dbgvmm.debug.register_file import Registers
-from dbgvmm.debug.scriptable import Scriptable
 from dbgvmm.debug.serial_line import SerialLine
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import Symbols, load_symbols
 from dbgvmm.debug.symbols.kernel import symbols_of_kernel
-from dbgvmm.debug.system_calls import SystemCalls
 from dbgvmm.debug.tracepoints import MachineTracing
 from dbgvmm.debug.watchpoints import Watchpoints
 from dbgvmm.devices.board import Board
 from dbgvmm.figures import figures_of
-from dbgvmm.guest_os import GuestOs, OsFinder
 from dbgvmm.hardware.engine import Engine
 from dbgvmm.hardware.fpu import reset_fpu
 from dbgvmm.hardware.memory import PhysicalMemory
@@ -62,33 +54,11 @@ from dbgvmm.mmu.mmu import ShadowMmu
 from dbgvmm.timeline.clock import InstructionClock
 from dbgvmm.timeline.events import EventQueue
 from dbgvmm.timeline.schedule import Schedule
-
-if TYPE_CHECKING:
-    from dbgvmm.debug.unwind import Unwinder
-    from dbgvmm.profile.counters import Counters
-    from dbgvmm.profile.exits import Exits
+from dbgvmm.tools import Tools
 
 SERIAL_LOG: Final = 1 << 20
 PHYSICAL_BITS: Final = 37
 _FOR_HOOKS: Final = Stop(StopKind.SCRIPT, "stopped for a handler")
-
-
-@dataclass(frozen=True)
-class MachineConfig:
-    """What can be chosen about a machine.
-
-    memory: bytes of RAM. user: "bt" translates CPL-3 code too, "direct" runs it untranslated. validate: "eager" or
-    "lazy" (see mmu/). ns_per_insn: virtual nanoseconds an instruction takes. rtc_epoch: UTC seconds that the RTC shows
-    at power-on. cpu: feature overrides such as "-smap". tc_pages: TC pages for each of global and local code.
-    """
-
-    memory: int = 256 << 20
-    user: str = "bt"
-    validate: str = "eager"
-    ns_per_insn: Fraction = Fraction(10)
-    rtc_epoch: int = 1_700_000_000
-    cpu: tuple[str, ...] = ()
-    tc_pages: int = TC_PAGES // 2
 
 
 @dataclass(frozen=True)
@@ -104,7 +74,7 @@ def _discard(data: bytes) -> None:
     """A serial line with nobody at its other end."""
 
 
-class Machine(Scriptable):
+class Machine(Tools):
     """A PC with one vCPU. Not thread-safe: one thread owns it (`request_stop` may be called from a signal handler).
 
     `serial_out` gets what the guest sends on COM1. `with Machine(...) as machine:` closes it at the end. Any number of them may
@@ -154,12 +124,8 @@ class Machine(Scriptable):
         self.watchpoints = Watchpoints(self.dispatcher.watching)
         self.physical_breakpoints = PhysicalBreakpoints(self.cpu, self.mmu, self.cache, self.breakpoints)
         self.catchpoints = Catchpoints(self.cpu, self.dispatcher, self.callouts, self._on_caught)
-        self.system_calls = SystemCalls(self.cpu, self.dispatcher, self.callouts, self.breakpoints)
-        self.registers = Registers(self)
-        """The guest's registers: `registers.rax`, `registers["rax"]`."""
         self.serial = SerialLine(self)
         """COM1 for scripts: `serial.text`, `serial.send("...")`, `serial.wait_for("login:")`."""
-        self.hooks = Hooks(self)
         self.around_run: Callable[[], AbstractContextManager[None]] | None = None
         """Entered whenever the guest begins to run, and left when it stands still: a front end gives it the terminal."""
         self.max_count: int | None = None
@@ -188,30 +154,6 @@ class Machine(Scriptable):
         dispatcher.interrupt_line = self.board.interrupt_pending
         self.schedule.attach(dispatcher)
         self.cr3_loads = 0
-
-    @cached_property
-    def unwinder(self) -> Unwinder:
-        """Backtraces of the guest's stack."""
-        from dbgvmm.debug.unwind import Unwinder
-
-        return Unwinder(self.cpu, self.memory, self.ram.u64, self.symbols)
-
-    @cached_property
-    def counters(self) -> Counters:
-        """Exact execution counts, off until somebody starts them."""
-        from dbgvmm.profile.counters import Counters
-
-        return Counters(self)
-
-    @cached_property
-    def numbered(self) -> NumberedPoints:
-        """Breakpoints, watchpoints and catchpoints with a number, as people have set them."""
-        return NumberedPoints(self)
-
-    @cached_property
-    def patches(self) -> Patches:
-        """Bytes that people have replaced, with what was there."""
-        return Patches(self)
 
     # -- booting
 
@@ -264,16 +206,6 @@ class Machine(Scriptable):
         self.schedule.power_on()
 
     # -- running
-
-    @cached_property
-    def os_finder(self) -> OsFinder:
-        """What looks for the operating system in guest memory."""
-        return OsFinder(self)
-
-    @property
-    def os(self) -> GuestOs:
-        """The operating system in guest memory, looked for when it is asked for. Raises GuestOsError, one clear line."""
-        return self.os_finder.current()
 
     @property
     def count(self) -> int:
@@ -381,13 +313,6 @@ class Machine(Scriptable):
     def seconds_total(self) -> float:
         """Host seconds spent in `run`, up to now."""
         return self._seconds if self._started is None else self._seconds + perf_counter() - self._started
-
-    @cached_property
-    def exits(self) -> Exits:
-        """What the monitor did and what it cost: moments, places, recordings."""
-        from dbgvmm.profile.exits import Exits
-
-        return Exits(self)
 
     def step(self, count: int = 1) -> Stop:
         """Execute exactly `count` instructions (interrupt and exception entries are not instructions)."""

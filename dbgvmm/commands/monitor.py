@@ -36,8 +36,11 @@ class Monitor:
             call = self._table.understand(line)
             if call is None:
                 return ""
-            if call.command.touches_files:
-                raise CommandError(f"`{call.command.name}` works with files of the host: type it at the prompt (--repl)")
+            if call.command.touches_files and not self.session.host_access:
+                raise CommandError(
+                    f"`{call.command.name}` works with files of the host: type it at the prompt (--repl), or allow it from gdb "
+                    "by `dbgvmm run --gdb-python`"
+                )
             if not call.command.resumes:
                 return self._shown(call.run(self.session), show)
             before = self._place()

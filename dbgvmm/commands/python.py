@@ -1,10 +1,11 @@
-"""Python at the prompt and from files: `py`, and what `source` does with a .py file."""
+"""Python at the prompt and from files: `py`, `info hooks`, and what `source` does with a .py file."""
 
 from __future__ import annotations
 
 import ast
 import io
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -47,22 +48,18 @@ def py(session: Session, code: str = "") -> PythonValue:
         py [hex(entry) for entry in machine.memory[0x1000:0x1010]]
         py machine.run(steps=10).text
     """
-    _need_host_access(session, "py")
+    if not session.host_access:
+        raise CommandError("`py` runs code on the host, not in the guest: `dbgvmm run --gdb-python` allows that from gdb")
     if not code:
         if session.python_prompt is None:
             raise CommandError("`py` alone is for the prompt on a terminal: say what to do, as in `py machine.count`")
         session.python_prompt(session.namespace)
         return PythonValue(None)
     output = io.StringIO()
+    seen = nullcontext() if session.shows_output else redirect_stdout(output)
     try:
-        with telling_errors():
-            if session.shows_output:
-                value = _run(session, code)
-            else:
-                with redirect_stdout(output):
-                    value = _run(session, code)
-    except ScriptFailed as error:
-        raise CommandError(str(error)) from error
+        with _python_of_a_person(session), telling_errors(), seen:
+            value = _run(session, code)
     except SystemExit as error:
         raise CommandError("`quit` leaves; exit() does not") from error
     return PythonValue(value, output.getvalue())
@@ -85,18 +82,25 @@ def _compile(code: str) -> CodeType:
     return compile(tree, PROMPT, "eval", dont_inherit=True)
 
 
-def _need_host_access(session: Session, name: str) -> None:
-    if not session.host_access:
-        raise CommandError(f"`{name}` runs code on the host, not in the guest: `dbgvmm run --gdb-python` allows that from gdb")
+@contextmanager
+def _python_of_a_person(session: Session) -> Iterator[None]:
+    """What somebody's code raises is told in one line, and Ctrl-C ends it at once."""
+    busy, session.busy = session.busy, False
+    try:
+        yield
+    except ScriptFailed as error:
+        raise CommandError(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise CommandError("interrupted by Ctrl-C") from error
+    finally:
+        session.busy = busy
 
 
 def run_python_file(session: Session, path: Path) -> PythonFile:
     """What `source FILE.py` does. Raises CommandError."""
-    _need_host_access(session, "source")
     try:
-        return run_file(session, path)
-    except ScriptFailed as error:
-        raise CommandError(str(error)) from error
+        with _python_of_a_person(session):
+            return run_file(session, path)
     except SystemExit as error:
         raise CommandError(f"{path} has ended with status {error.code}") from error
 
@@ -124,7 +128,7 @@ class HookList:
 
 @command("info hooks", aliases=("hooks",))
 def info_hooks(session: Session) -> HookList:
-    """List what Python code waits for: handlers of `@machine.on_...`, and loops over `machine.run_until(...)`.
+    """List what Python code waits for: handlers of hooks, and loops over `machine.run_until(...)`.
 
     For example:
 

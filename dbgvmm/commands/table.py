@@ -165,6 +165,8 @@ class Command(Generic[P, R]):
     def run_words(self, session: Session, words: Sequence[str], fmt: str | None) -> object:
         """Call it with typed words."""
         function: Callable[..., object] = self.function
+        if self.raw:
+            return function(session, *words)
         values, options = self.arguments(session, words, fmt)
         return function(session, *values, **options)
 

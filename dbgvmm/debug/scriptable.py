@@ -33,7 +33,7 @@ from dbgvmm.debug.hits import (
     SyscallHit,
     SyscallReturnHit,
 )
-from dbgvmm.debug.hooks import H, Hook, Hooks
+from dbgvmm.debug.hooks import H, Hook
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.system_calls import SystemCall
 
@@ -62,8 +62,6 @@ class _Arrivals:
 class Scriptable:
     """The part of `Machine` that calls scripts. Handlers get a `Hit` (debug/hits.py); decorators return a `Hook`."""
 
-    hooks: Hooks
-
     @property
     def _machine(self) -> Machine:
         from dbgvmm.machine import Machine
@@ -88,9 +86,9 @@ class Scriptable:
         def decorate(handler: Handler[BreakpointHit]) -> Hook[BreakpointHit]:
             hook = Hook(handler, f"arrival at {where if isinstance(where, str) else hex(where)}")
             space = None if cr3 is None else InAddressSpace(machine.cpu, cr3)
-            arrivals = _Arrivals(lambda: self.hooks.note(hook, BreakpointHit(machine, machine.count, address)), space)
+            arrivals = _Arrivals(lambda: self._machine.hooks.note(hook, BreakpointHit(machine, machine.count, address)), space)
             breakpoints.add_observer(address, arrivals)
-            return self.hooks.add(hook, lambda: breakpoints.remove_observer(address, arrivals))
+            return self._machine.hooks.add(hook, lambda: breakpoints.remove_observer(address, arrivals))
 
         return decorate
 
@@ -112,10 +110,10 @@ class Scriptable:
             hook = Hook(handler, f"{kind} of {length} bytes at {where if isinstance(where, str) else hex(where)}")
 
             def listener(hit: WatchHit) -> None:
-                self.hooks.note(hook, MemoryHit(machine, machine.count, hit.rip, hit.watch, hit.address, hit.write))
+                self._machine.hooks.note(hook, MemoryHit(machine, machine.count, hit.rip, hit.watch, hit.address, hit.write))
 
             watchpoints.listen(watch, listener)
-            return self.hooks.add(hook, lambda: watchpoints.ignore(watch, listener))
+            return self._machine.hooks.add(hook, lambda: watchpoints.ignore(watch, listener))
 
         return decorate
 
@@ -166,10 +164,10 @@ class Scriptable:
 
             def entered(call: SystemCall) -> None:
                 if not numbers or call.number in numbers:
-                    self.hooks.note(hook, SyscallHit(machine, call.count, machine.cpu.rip, call))
+                    self._machine.hooks.note(hook, SyscallHit(machine, call.count, machine.cpu.rip, call))
 
             calls.listen(entered)
-            return self.hooks.add(hook, lambda: calls.ignore(entered))
+            return self._machine.hooks.add(hook, lambda: calls.ignore(entered))
 
         return decorate
 
@@ -185,10 +183,10 @@ class Scriptable:
 
             def returned(call: SystemCall, result: int) -> None:
                 if not numbers or call.number in numbers:
-                    self.hooks.note(hook, SyscallReturnHit(*self._here(), call, result))
+                    self._machine.hooks.note(hook, SyscallReturnHit(*self._here(), call, result))
 
             calls.listen(on_return=returned)
-            return self.hooks.add(hook, lambda: calls.ignore(on_return=returned))
+            return self._machine.hooks.add(hook, lambda: calls.ignore(on_return=returned))
 
         return decorate
 
@@ -204,10 +202,10 @@ class Scriptable:
             hook = Hook(handler, what)
 
             def listener(caught: Caught) -> None:
-                self.hooks.note(hook, hit_of(caught))
+                self._machine.hooks.note(hook, hit_of(caught))
 
             catchpoints.listen(catch, listener)
-            return self.hooks.add(hook, lambda: catchpoints.ignore(catch, listener))
+            return self._machine.hooks.add(hook, lambda: catchpoints.ignore(catch, listener))
 
         return decorate
 
