@@ -20,7 +20,7 @@ FUZZ_SECONDS ?= 60
 
 BIN = $(VENV)/bin
 RUN_PACKAGES  = python3-venv make gcc libc6-dev binutils gdb
-TEST_PACKAGES = $(RUN_PACKAGES) graphviz lcov valgrind qemu-system-x86 busybox-static cpio lz4 zstd
+TEST_PACKAGES = $(RUN_PACKAGES) graphviz lcov valgrind qemu-system-x86 busybox-static cpio lz4 zstd chromium
 
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c

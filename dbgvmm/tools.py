@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dbgvmm.debug.unwind import Unwinder
     from dbgvmm.profile.counters import Counters
     from dbgvmm.profile.exits import Exits
+    from dbgvmm.profile.sampling import Sampler
 
 
 class Tools(Scriptable):
@@ -77,5 +78,13 @@ class Tools(Scriptable):
     def exits(self) -> Exits:
         """What the monitor did and what it cost: moments, places, recordings."""
         from dbgvmm.profile.exits import Exits
+    from dbgvmm.profile.sampling import Sampler
 
         return Exits(self._machine)
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """Samples of the guest's stack by guest time; off until somebody starts it."""
+        from dbgvmm.profile.sampling import sampler_of
+
+        return sampler_of(self._machine)

@@ -6,6 +6,8 @@ new chain), only sets the context's RIP. The long one, `resume`, starts from the
 Exact time. The data page's BUDGET is the number of instructions left before the clock wants to be asked, less MARGIN.
 A unit that would use it up leaves in time, and the last instructions before the deadline run in *precise* units, so
 that events, interrupts and stops happen at an exact instruction count that does not depend on how units were cut.
+
+A *sampling point* is a deadline that need not be exact (sampling_points.py).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from dbgvmm.bt.guest_debug import GuestDebug
 from dbgvmm.bt.mechanisms import DELIVERY, DETAIL_SHIFT, ENTRY, INTERRUPT, SITE_KEYS
 from dbgvmm.bt.recovery import Recovery
 from dbgvmm.bt.return_selectors import ReturnSelectors
+from dbgvmm.bt.sampling_points import SamplingPoints
 from dbgvmm.bt.site_exits import SiteExits
 from dbgvmm.bt.stepper import Stepper
 from dbgvmm.bt.sync import IOPL, KERNEL_IOPL, StateSync
@@ -74,6 +77,7 @@ class Dispatcher:
         self.recovery = Recovery(engine.context, cpu, cache, data, sync)
         self.returns = ReturnSelectors(cpu, data, sync)
         self.stepper = Stepper(self)
+        self.sampling = SamplingPoints(self)
         self.direct: DirectUser | None = None
         self.counting: UnitCounting | None = None
         """Who is told of all instructions that retire."""
@@ -84,6 +88,8 @@ class Dispatcher:
         self._cr3 = engine.context.cr_q + 3
         self._signed = data.signed
         self.limit = 0
+        self.due = -MARGIN
+        """What the budget must be down to for `resume` to ask who is due: 0 for a sampling point, which is not exact."""
         self._signed[BUDGET >> 3] = -MARGIN
         self.open_pages: list[int] = []
         self.ignore_breakpoint = False
@@ -140,7 +146,7 @@ class Dispatcher:
     def set_limit(self, limit: int, count: int | None = None) -> None:
         """Have `on_limit` called when exactly `limit` instructions have retired."""
         now = self.count if count is None else count
-        self.limit = limit
+        self.limit = limit = self.sampling.earlier(limit)
         self._signed[BUDGET >> 3] = limit - now - MARGIN
         self._signed[LIMIT >> 3] = limit - MARGIN
 
@@ -313,7 +319,7 @@ class Dispatcher:
                     cpu.dr[6] |= self.trap_after
                     self.trap_after = 0
                     raise GuestFault(Vector.DB)
-                if self._signed[0] + MARGIN <= 0:
+                if self._signed[0] <= self.due and self.sampling.deadline_is_due():
                     self.on_limit()
                     self.update_pending()
                 if self.watching.hit is not None:
@@ -356,7 +362,7 @@ class Dispatcher:
         return not (
             left
             or cpu.rip in self.cache.breakpoints
-            or self.remaining() <= MARGIN
+            or (self.remaining() <= MARGIN and self.due)
             or cpu.interrupt_shadow
             or cpu.rflags & RFLAGS.TF
             or self.guest_debug.armed
@@ -380,7 +386,7 @@ class Dispatcher:
         if cpu.rflags & RFLAGS.TF or self.guest_debug.armed:
             self._enter_debugged(rip)
             return
-        if remaining <= MARGIN or self.ignore_breakpoint or cpu.interrupt_shadow:
+        if remaining <= MARGIN and self.due or self.ignore_breakpoint or cpu.interrupt_shadow:
             self._enter_precise_checked(rip, remaining)
             return
         if self.direct is not None and self.counting is None and self.direct.wants(remaining):

@@ -47,6 +47,7 @@ class Mechanism(IntEnum):
     STEP = 19
     DIRECT = 20
     OTHER = 21
+    SAMPLE = 22
 
     TRANSLATION = 32
     INTERRUPT = 33
@@ -96,7 +97,8 @@ _TITLES: Final[dict[Mechanism, tuple[str, str]]] = {
     Mechanism.WATCH: ("watch", "an access to a page that a debugger watches"),
     Mechanism.STEP: ("step", "an instruction of 16-bit or 32-bit code"),
     Mechanism.DIRECT: ("direct", "user code that runs in place was left: a deadline, a sensitive instruction"),
-    Mechanism.OTHER: ("other", "none of the above"),
+    Mechanism.OTHER: ("other", "none of these"),
+    Mechanism.SAMPLE: ("sample", "a look at the guest's stack, for a sampled profile"),
     Mechanism.TRANSLATION: ("translation", "making translation units"),
     Mechanism.INTERRUPT: ("interrupt", "delivering an interrupt"),
     Mechanism.DELIVERY: ("delivery", "delivering an exception"),
@@ -113,6 +115,8 @@ CHAIN: Final = int(Mechanism.CHAIN)
 LOOKUP_MISS: Final = int(Mechanism.LOOKUP_MISS)
 LOOKUP_PAGE: Final = LOOKUP_MISS | 1 << DETAIL_SHIFT
 WINDOW_FAULT: Final = int(Mechanism.WINDOW_FAULT)
+SLICE: Final = int(Mechanism.SLICE)
+SAMPLE: Final = int(Mechanism.SAMPLE)
 PRECISE_END: Final = int(Mechanism.PRECISE_END)
 PRECISE_INDIRECT: Final = PRECISE_END | 1 << DETAIL_SHIFT
 HIDDEN_FAULT: Final = int(Mechanism.HIDDEN_FAULT)

@@ -97,6 +97,8 @@ class SiteExits:
 
     def _on_slice(self, site: Site) -> None:
         """The budget does not cover this unit and MARGIN more."""
+        if self._dispatcher.sampling.taken(site):
+            return
         unit = site.unit
         self.recovery.restore(unit, unit.mark_at(unit.resume_at))
         remaining = self._signed[0] + MARGIN
