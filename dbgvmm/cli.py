@@ -1,4 +1,4 @@
-"""The command line: `dbgvmm run KERNEL ...`, `dbgvmm demo`."""
+"""The command line: `dbgvmm run KERNEL ...`, `dbgvmm report KERNEL ...`, `dbgvmm demo`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from dbgvmm.repl import (
     startup_lines,
     startup_path,
 )
+from dbgvmm.sampled_run import SampledRunError, check_sampling, start_sampling, write_sampling
 from dbgvmm.supervisor import PythonScript, Repl, Script, ScriptError, Supervisor
 from gdbstub import TransportError
 
@@ -58,6 +59,9 @@ def main(argv: list[str] | None = None) -> int:
 
             return demo()
         return run(options)
+    except SampledRunError as error:
+        say(str(error))
+        return ExitStatus.USAGE
     except Refused as error:
         say(str(error))
         return error.status
@@ -75,12 +79,14 @@ def run(options: argparse.Namespace) -> int:
     """`dbgvmm run`. Raises Refused."""
     check_writable("--stats", options.stats)
     check_writable("--count", options.count)
+    check_sampling(options)
     scripts = read_scripts(options)
     machine = boot(options)
     machine.symbols.add(symbols := find_symbols(options.symbols, options.kernel, machine))
     warn_of_other_build(symbols, machine)
     if options.count is not None:
         machine.counters.start()
+    start_sampling(options, machine)
     keys = LateKeys()
     with ExitStack() as resources:
         serial = open_serial_line(options, keys)
@@ -119,6 +125,8 @@ def run(options: argparse.Namespace) -> int:
     write_stats(options.stats, machine, status, seconds)
     if options.count is not None:
         save_counts(options.count, machine)
+    for line in write_sampling(options, machine):
+        say(line)
     gc.freeze()  # the process ends here: no last search of the translation cache for garbage
     return status
 

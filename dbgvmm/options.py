@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     parser = _Parser(prog="dbgvmm", description="A debugging hypervisor for people who write operating systems.")
     parser.add_argument("--version", action="version", version=f"dbgvmm {VERSION}")
-    commands = parser.add_subparsers(dest="action", required=True, metavar="{run,demo}", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="action", required=True, metavar="{run,report,demo}", parser_class=_Parser)
     run = commands.add_parser(
         "run",
         help="boot a kernel",
@@ -75,6 +75,14 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     _add_run_arguments(run)
+    report = commands.add_parser(
+        "report",
+        help="boot a kernel, and write a page with pictures of the run",
+        description="Boot KERNEL as `dbgvmm run` does, sample it, and write one HTML file with pictures of the run at its end.",
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    _add_run_arguments(report)
+    report.add_argument("--output", "-o", type=Path, default=Path("report.html"), metavar="F.html", help="(report.html)")
     commands.add_parser("demo", help="show what gdb and the monitor's own commands can do, with a small guest")
     return parser
 
@@ -122,6 +130,13 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         "--count", type=Path, metavar="FILE",
         help="count executions, and save them there at the end: for lcov if it is *.info, as *.drcov, else for kcachegrind",
     )  # fmt: skip
+    people.add_argument(
+        "--sample", type=Path, metavar="FILE",
+        help="sample the guest's stack, and save that there at the end: *.svg (a flame graph), *.folded, *.json, *.pb.gz",
+    )  # fmt: skip
+    people.add_argument(
+        "--sample-every", type=instruction_count, metavar="N", help="instructions from sample to sample (1000 samples a second)"
+    )
     monitor = run.add_argument_group("the monitor")
     monitor.add_argument(
         "--user", choices=("bt", "direct"), default="bt", help="run CPL-3 code translated or directly (bt)"
@@ -138,7 +153,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     end = argv.index("--") if "--" in argv else len(argv)
     options = parser.parse_args(_settle_gdb(argv[:end]))
     options.arguments = argv[end + 1 :]
-    if options.action == "run" and options.wait and options.gdb is None:
+    if options.action != "demo" and options.wait and options.gdb is None:
         parser.error("--wait waits for gdb: add --gdb (with --repl alone nothing runs before you say so)")
     if options.arguments and not getattr(options, "script", None):
         parser.error("what follows -- is for a script: add --script FILE.py")

@@ -38,7 +38,7 @@ def test_memory_has_a_unit(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "{run,demo}"),
+        ([], "{run,report,demo}"),
         (["fly"], "fly"),
         (["run"], "KERNEL"),
         (["run", "k", "--memory", "256"], "K, M or G"),

@@ -1,0 +1,178 @@
+"""The report: what its maps say is what the machine has, and a browser draws it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from dbgvmm import Machine, MachineConfig
+from dbgvmm.commands import CommandError, CommandTable, Session
+from dbgvmm.debug.symbols import Symbols, load_symbols
+from dbgvmm.mmu.inspect import ShadowRange
+from dbgvmm.report import Fact, Section, machine_report, page
+from dbgvmm.report.shadow_map import mapped_areas, shadow_map
+from dbgvmm.report.tc_map import TcPageInfo, TcPart, tc_map, tc_parts
+from dbgvmm.report.treemap import Box, squarified
+from tests.browser import Browser, alike, chromium, colour
+
+needs_browser = pytest.mark.skipif(chromium() is None, reason="there is no chromium (Debian: chromium)")
+
+
+@pytest.fixture(scope="module")
+def machine(guest: Callable[[str], Path]) -> Machine:
+    machine = Machine(MachineConfig(memory=64 << 20))
+    machine.boot(guest("pagetables"))
+    machine.symbols.add(load_symbols(guest("pagetables").with_suffix(".elf64")))
+    machine.sampler.start(2_000)
+    machine.run(max_count=1_000_000)
+    return machine
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+class Balance(HTMLParser):
+    """Checks that every element is closed in its order."""
+
+    VOID = frozenset(("meta", "link", "br", "input"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.ids += [value for name, value in attributes if name == "id" and value]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Closed at once."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_one_file_with_all_sections(machine: Machine) -> None:
+    text = machine_report(machine).decode()
+    reader = Balance()
+    reader.feed(text)
+    assert not reader.open
+    assert {"flame", "tc", "shadow"} <= set(reader.ids) and len(reader.ids) == len(set(reader.ids))
+    assert not re.search(r"(src|href)=\"(?!#)", text) and "@import" not in text
+    assert f"{machine.count:,}" in text
+
+
+def test_hostile_text_is_text() -> None:
+    text = page("<b>&", 'a"<i>', [Fact("<u>", "]]><script>")], [Section("x", "<h1>", "<p>", "")]).decode()
+    assert "<b>" not in text and "<i>" not in text and "<u>" not in text and "<script>" in text
+    assert text.count("<script>") == 1
+
+
+def test_without_samples_there_is_no_flame_graph(guest: Callable[[str], Path]) -> None:
+    machine = Machine(MachineConfig(memory=64 << 20))
+    machine.boot(guest("hello"))
+    machine.run()
+    assert b'id="flame"' not in machine_report(machine)
+
+
+def test_the_tc_map_has_every_page_of_the_cache(machine: Machine) -> None:
+    parts = tc_parts(machine.cache, machine.symbols)
+    pages = [info for part in parts for info in part.pages]
+    assert sorted(info.index for info in pages) == sorted(machine.cache.tc_pages)
+    units = list(machine.cache.units())
+    assert sum(info.units for info in pages) >= len(units)
+    assert sum(info.used for info in pages) >= sum(unit.tc_end - unit.tc_start for unit in units)
+    assert {info.kind for info in pages} == {"kernel", "user", "monitor"}
+
+
+def test_the_shadow_map_has_every_range_and_every_trace() -> None:
+    ranges = [
+        ShadowRange(0x1000, 0x3000, 0x5000, False, True, False),
+        ShadowRange(0x3000, 0x4000, None, True, True, False),
+        ShadowRange(0xFFFF_8000_0000_0000, 0xFFFF_8000_4000_0000, 0, True, False, False),
+    ]
+    areas = mapped_areas(ranges, {5, 6, 9}, Symbols())
+    assert [[each.range for each in area.ranges] for area in areas] == [ranges[:2], ranges[2:]]
+    assert [each.traced for area in areas for each in area.ranges] == [2, 0, 3]
+    svg = shadow_map(areas)
+    assert svg.count("data-box=") == 2 and svg.count('class="cell') == 3 and svg.count(" traced") >= 2
+
+
+def test_a_treemap_fills_its_box_in_proportion() -> None:
+    weights = [8.0, 1.0, 4.0, 2.0, 1.0]
+    boxes = squarified(weights, Box(10, 20, 400, 300))
+    for weight, box in zip(weights, boxes, strict=True):
+        assert box.width * box.height == pytest.approx(400 * 300 * weight / 16)
+        assert box.x >= 10 - 1e-6 and box.x + box.width <= 410 + 1e-6
+        assert box.y >= 20 - 1e-6 and box.y + box.height <= 320 + 1e-6
+    for at, one in enumerate(boxes):
+        for other in boxes[at + 1 :]:
+            across = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
+            down = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
+            assert across < 1e-6 or down < 1e-6, "two overlap"
+
+
+def test_a_treemap_of_nothing_is_nothing() -> None:
+    assert squarified([], Box(0, 0, 1, 1)) == []
+
+
+@needs_browser
+@pytest.mark.parametrize(("scheme", "kernel"), [("light", "#f2a26b"), ("dark", "#c97a43")])
+def test_a_cell_is_drawn_in_its_colour(browser: Browser, tmp_path: Path, scheme: str, kernel: str) -> None:
+    part = TcPart("all", 0, 200, (TcPageInfo(3, "kernel", 0x1000, "f", 9, 4096),))
+    file = tmp_path / "map.html"
+    file.write_bytes(page("t", "s", [], [Section("tc", "TC", "", tc_map((part,)))]))
+    shown = browser.open(file, scheme)  # type: ignore[arg-type]  # light or dark
+    middle = "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelectorAll('.cell')[{}].getBoundingClientRect())"
+    assert alike(shown.pixel(*shown.evaluate(middle.format(3))), colour(kernel))
+    assert not alike(shown.pixel(*shown.evaluate(middle.format(4))), colour(kernel))
+
+
+@needs_browser
+def test_an_area_of_the_shadow_map_is_enlarged_by_a_click(browser: Browser, tmp_path: Path) -> None:
+    far = 1 << 40
+    ranges = [ShadowRange(0, 0x1000, 0, True, True, False), ShadowRange(far, far + 0x1000, 0, True, False, False)]
+    file = tmp_path / "map.html"
+    file.write_bytes(page("t", "s", [], [Section("shadow", "S", "", shadow_map(mapped_areas(ranges, (), Symbols())))]))
+    shown = browser.open(file)
+    user, kernel = "#85b7de", "#f2a26b"
+    at = shown.evaluate("(r => [r.x, r.y, r.width, r.height])(document.querySelector('svg').getBoundingClientRect())")
+    left, right = (at[0] + at[2] / 4, at[1] + at[3] / 2), (at[0] + at[2] * 3 / 4, at[1] + at[3] / 2)
+    assert alike(shown.pixel(*left), colour(user)) and alike(shown.pixel(*right), colour(kernel))
+    shown.click(*left)
+    shown.move(5, 5)
+    middle = (at[0] + at[2] / 2, at[1] + at[3] / 2)
+    assert alike(shown.pixel(*middle), colour(user))
+    assert not any(alike(shown.pixel(*place), colour(kernel)) for place in (left, middle, right))
+    shown.click(*middle)
+    shown.move(5, 5)
+    assert alike(shown.pixel(*right), colour(kernel))
+
+
+@needs_browser
+def test_the_whole_report_is_drawn_and_no_script_fails(browser: Browser, machine: Machine, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_bytes(machine_report(machine))
+    shown = browser.open(file)
+    assert shown.evaluate("document.querySelector('.controls').style.display") == ""
+    assert shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    sizes = shown.evaluate("[...document.querySelectorAll('.picture svg')].map(svg => svg.getBoundingClientRect().height)")
+    assert len(sizes) == 3 and all(size > 30 for size in sizes)
+    picture = shown.screenshot(whole=True)
+    assert len(picture.resize((200, 400)).getcolors(80_000) or ()) > 50, "it is not empty"
+
+
+def test_the_command_writes_it(hello: Session, table: CommandTable, tmp_path: Path) -> None:
+    hello.run()
+    table.execute(hello, f"report {tmp_path / 'now.html'}")
+    assert (tmp_path / "now.html").read_bytes().startswith(b"<!DOCTYPE html>")
+    with pytest.raises(CommandError, match="give another file"):
+        table.execute(hello, "report /nonexistent/a.html")
