@@ -12,12 +12,10 @@ import statistics
 import sys
 from time import process_time
 
-
 from measure import REPOSITORY, demand, machine_line, report, table
 
 from dbgvmm import Machine, MachineConfig
 from dbgvmm.profile.sampling import period_of
-
 
 
 def run_once(guest: str, hz: int, walk: bool = True) -> tuple[float, int]:
@@ -53,7 +51,8 @@ def main() -> None:
     for name, runs in times.items():
         median = statistics.median(runs)
         each = f"{(median - base) / samples[name] * 1e6:.1f} us" if samples[name] else "-"
-        rows.append([name, f"{median:.2f} s ({min(runs):.2f}..{max(runs):.2f})", f"{median / base:.3f}", f"{samples[name]:,}", each])
+        spread = f"{median:.2f} s ({min(runs):.2f}..{max(runs):.2f})"
+        rows.append([name, spread, f"{median / base:.3f}", f"{samples[name]:,}", each])
     print(table([f"{options.rounds} runs each, in turn", "median (least..most)", "not sampled = 1", "samples", "each"], rows))
     print()
 

@@ -78,7 +78,6 @@ class Tools(Scriptable):
     def exits(self) -> Exits:
         """What the monitor did and what it cost: moments, places, recordings."""
         from dbgvmm.profile.exits import Exits
-    from dbgvmm.profile.sampling import Sampler
 
         return Exits(self._machine)
 
