@@ -23,7 +23,7 @@ class SavedReport:
 
 @command("report")
 def report(session: Session, file: Path) -> SavedReport:
-    """Write FILE, an HTML page with pictures of the machine as it is now: flame graph, translation cache, shadow page tables.
+    """Write FILE, an HTML page with pictures of the run and of the machine as it is now.
 
     The page needs nothing else. It has a flame graph if the guest was sampled (`sample start`).
 

@@ -107,7 +107,7 @@ def profile_of_session(session: Session) -> Profile:
 
 @command("sample start")
 def sample_start(session: Session, *, hz: Count | None = None, every: Count | None = None) -> SamplerReport:
-    """Sample the guest's stack from here on: HZ times in a second of guest time (1000), or once in EVERY instructions.
+    """Sample the guest's stack: HZ times in a second of guest time (1000), or once in EVERY instructions.
 
     What was sampled before is kept. The guest cannot notice, and the samples of two runs are the same.
 
@@ -149,7 +149,7 @@ def sample_clear(session: Session) -> SamplerReport:
 
 @command("info samples", aliases=("samples",))
 def info_samples(session: Session, number: Count = _FEW) -> SamplesReport:
-    """Show the NUMBER functions that most samples were in (20), and how the time parts into kernel, user and monitor.
+    """Show the NUMBER functions that most samples were in (20), and how kernel, user and monitor share.
 
     `self` is what a function has executed itself, `total` with all that it has called; both are shares of the guest
     instructions sampled. `VMM ms` is the host's time that the monitor took before samples in it.

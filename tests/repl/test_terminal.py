@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import Terminal  # type: ignore[import-not-found]  # tests/repl/conftest.py
+from terminal_process import Terminal
 
 Guest = Callable[[str], Path]
 Start = Callable[..., Terminal]
