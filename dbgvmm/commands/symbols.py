@@ -187,7 +187,8 @@ def _add_images(session: Session, cr3: int | None, directory: str, *, only_files
             ids = ", ".join(image.symbols.image.build_id or "without build id" for image in images)
             raise CommandError(f"no file in {directory} has the build id of an image that {which} has mapped: {ids}")
         images = wanted
-    return SourceList(tuple(source_row(session, known) for known in add_images(machine, images, cr3)))
+    added = add_images(machine, images, cr3, files_only=only_files)
+    return SourceList(tuple(source_row(session, known) for known in added))
 
 
 @command("symbols remove")

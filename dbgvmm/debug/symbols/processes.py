@@ -10,7 +10,7 @@ from dbgvmm.debug.symbols.directory import DebugDirectory
 from dbgvmm.debug.symbols.files import SymbolFile
 from dbgvmm.debug.symbols.image import find_images
 from dbgvmm.debug.symbols.image_symbols import ImageSymbols
-from dbgvmm.debug.symbols.known import KnownSource
+from dbgvmm.debug.symbols.known import KnownSource, Symbols
 from dbgvmm.debug.symbols.spaces import AddressSpace, SpaceReader
 from dbgvmm.debug.symbols.table import SymbolError
 from dbgvmm.mmu.walk import FourLevel
@@ -49,21 +49,33 @@ def process_images(machine: Machine, cr3: int | None = None, directory: Path | N
     return found
 
 
-def add_images(machine: Machine, images: list[ProcessImage], cr3: int | None = None) -> list[KnownSource]:
+def add_images(
+    machine: Machine, images: list[ProcessImage], cr3: int | None = None, *, files_only: bool = False
+) -> list[KnownSource]:
     """Let the machine know the symbols of some images, in that address space only; a file's before the image's own.
 
-    What was known of an image at the same place is replaced: the process may be another one by now.
+    What was known of the same image is replaced: the process may be another one by now. files_only: without what the images
+    carry themselves.
     """
     space = AddressSpace.of_process(machine.ram, machine.cpu.cr3 if cr3 is None else cr3)
     symbols = machine.symbols
-    places = {image.symbols.image.address for image in images}
-    for known in symbols.known:
-        source = known.source
-        if known.space == space and isinstance(source, ImageSymbols) and source.image.address in places:
-            symbols.remove(source)
     added = []
     for image in images:
-        added.append(symbols.add(image.symbols, space))
-        if image.file is not None:
-            added.append(symbols.add(image.file, space))
+        for source in (None if files_only else image.symbols, image.file):
+            if source is not None:
+                _forget_old(symbols, source, space)
+                added.append(symbols.add(source, space))
     return added
+
+
+def _forget_old(symbols: Symbols, source: ImageSymbols | SymbolFile, space: AddressSpace) -> None:
+    for known in symbols.known:
+        old = known.source
+        if known.space != space:
+            continue
+        if isinstance(source, SymbolFile):
+            same = isinstance(old, SymbolFile) and (old.path, old.offset) == (source.path, source.offset)
+        else:
+            same = isinstance(old, ImageSymbols) and old.image.address == source.image.address
+        if same:
+            symbols.remove(old)
