@@ -4,35 +4,56 @@ from __future__ import annotations
 
 from typing import Final
 
+from dbgvmm.cpu.state import VCpu
 from dbgvmm.guest_os import GuestOs, GuestOsError, OsFinder
 from dbgvmm.profile.samples import Task
 
-_LOOK_EVERY: Final = 512
-"""Samples between two looks for a system."""
+_FIRST_WAIT: Final = 64
+"""Samples to the second look for a system; each further wait is twice as long."""
+_KERNEL_HALF: Final = 1 << 63
 
 
 class CurrentTask:
-    """Asks the guest's system. With the system its kernel's names and unwind tables are known too."""
+    """Asks the guest's system. With the system its kernel's names and unwind tables are known too.
 
-    def __init__(self, finder: OsFinder) -> None:
+    To look for one costs milliseconds. So that is done only in a guest that has told its CPU where system calls go (a kernel
+    in the upper half), and less and less often.
+    """
+
+    def __init__(self, finder: OsFinder, cpu: VCpu) -> None:
         self._finder = finder
-        self._asked = 0
+        self._cpu = cpu
+        self._entry = 0
+        self._wait = self._left = 0
         self._system: GuestOs | None = None
 
     def __call__(self) -> Task | None:
         """(pid, name), None if nobody knows."""
-        if not self._asked % _LOOK_EVERY:
-            self._finder.recognise()
-            self._system = self._finder.known()
-        self._asked += 1
+        entry = self._cpu.lstar
+        if entry != self._entry:
+            self._entry, self._system = entry, None
+            self._wait, self._left = _FIRST_WAIT, 0
         if self._system is None:
-            return None
+            if entry < _KERNEL_HALF:
+                return None
+            if self._left:
+                self._left -= 1
+                return None
+            self._look()
+            if self._system is None:
+                return None
         try:
             task = self._system.current_task()
         except GuestOsError:
-            self._system = None  # it cannot tell; it is asked again when systems are looked for
+            self._system = None  # it cannot tell, now
             return None
         return None if task is None else (task.pid, task.name)
+
+    def _look(self) -> None:
+        self._left = self._wait
+        self._wait *= 2
+        self._finder.recognise()
+        self._system = self._finder.known()
 
 
 __all__ = ["CurrentTask"]

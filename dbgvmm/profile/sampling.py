@@ -172,7 +172,7 @@ def period_of(hz: int, ns_per_instruction: Fraction) -> int:
 
 def sampler_of(machine: Machine) -> Sampler:
     """A machine's sampler, with the unwinder for its stacks, and tasks as far as the guest's system is known."""
-    return Sampler(machine.dispatcher, partial(machine.unwinder.quick, MAX_DEPTH), CurrentTask(machine.os_finder))
+    return Sampler(machine.dispatcher, partial(machine.unwinder.quick, MAX_DEPTH), CurrentTask(machine.os_finder, machine.cpu))
 
 
 __all__ = ["DEFAULT_HZ", "LEAST_PERIOD", "MAX_DEPTH", "Sampler", "StackWalker", "Tail", "period_of", "sampler_of"]

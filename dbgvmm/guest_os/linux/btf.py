@@ -72,6 +72,7 @@ class Btf:
         self._named: dict[tuple[int, int], int] = {}
         self._index(self._types + types_size)
         self.field = cache(self._field)
+        self.has = cache(self._has)
 
     def _index(self, end: int) -> None:
         """Where each type is, and which are called what."""
@@ -146,7 +147,7 @@ class Btf:
         """The bytes of a structure."""
         return self._size(self._struct(name))
 
-    def has(self, name: str, path: str = "") -> bool:
+    def _has(self, name: str, path: str = "") -> bool:
         """Whether there is such a structure, and such a field in it."""
         number = self.find(name, Kind.STRUCT, Kind.UNION)
         return number is not None and (not path or self._walk(number, path) is not None)
