@@ -16,6 +16,7 @@ from dbgvmm.debug.system_registers import SYSTEM_ROWS
 ALIASES: Final = {"pc": "rip", "sp": "rsp", "fp": "rbp", "rflags": "eflags"}
 FACTS: Final = ("count", "cpl")
 """$count: instructions since power-on; $cpl: the privilege level."""
+_NONE_LOADED: Final = " (no symbols are loaded: --symbols FILE; Linux' own are known once it has set up its page tables)"
 _VARIABLE: Final = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -111,7 +112,7 @@ class Names:
         if isinstance(register, Register) and (symbol is None or (register.row not in SYSTEM_ROWS and name not in PARTS)):
             return register
         if symbol is None:
-            known = "" if len(self._symbols) else " (no symbols are loaded: --symbols FILE)"
+            known = "" if len(self._symbols) else _NONE_LOADED
             raise ExpressionError(
                 f"{name!r} is no number, register or symbol{known}; hexadecimal numbers begin with 0x"
             )
