@@ -60,7 +60,9 @@ class SamplingPoints:
         """The point is reached. Nobody else's time has come, and the budget goes on towards what comes next."""
         self.on_sample()
         dispatcher, signed, words = self._dispatcher, self._signed, self._words
-        limit = self.earlier(self._deadline)
+        limit = self.at
+        if limit >= self._deadline:
+            limit = self.earlier(self._deadline)
         moved = limit - dispatcher.limit
         dispatcher.limit = limit
         signed[_BUDGET] += moved

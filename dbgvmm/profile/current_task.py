@@ -30,6 +30,8 @@ class CurrentTask:
     def __call__(self) -> Task | None:
         """(pid, name), None if nobody knows."""
         entry = self._cpu.lstar
+        if not entry:
+            return None
         if entry != self._entry:
             self._entry, self._system = entry, None
             self._wait, self._left = _FIRST_WAIT, 0

@@ -38,9 +38,10 @@ LEAST_PERIOD: Final = 200
 """Instructions: with fewer, nearly every unit would exit."""
 _LEAST_DISTANCE: Final = UNROLLED + MARGIN + 1
 """Instructions to the next sampling point, at least: the unit that met the last one can go on."""
-_GOLDEN: Final = 0x9E37_79B9_7F4A_7C15
-"""2**64 divided by the golden ratio."""
-_MASK: Final = (1 << 64) - 1
+_BITS: Final = 30
+_GOLDEN: Final = 0x278D_DE6E
+"""2**30 divided by the golden ratio: numbers of 30 bits are the ones that Python is quick with."""
+_MASK: Final = (1 << _BITS) - 1
 _SPACE: Final = ~0xFFF
 """CR3 without PCID and flags."""
 
@@ -86,11 +87,11 @@ class Sampler:
         self.period = 0
         """Instructions from one sample to the next, on average; 0: it was never on."""
         self.on = False
-        self.executed = 0
-        """Instructions that were executed while it was on, up to the last sample."""
         self._last = 0
         self._number = 0
         """Of the period whose sampling point comes next."""
+        self._spread = 0
+        """Instructions at a period's beginning in which its sampling point may be."""
 
     # -- on and off
 
@@ -105,8 +106,8 @@ class Sampler:
         self._last = self._dispatcher.count
         self._time.restart()
         self._points.on_sample = self._take
-        self._number = self._last // period
-        self._aim()
+        self._spread = period >> 2
+        self._points.at = self._aim()
 
     def stop(self) -> None:
         """Take no more samples. What has passed since the last one counts where the guest is now."""
@@ -118,7 +119,6 @@ class Sampler:
     def clear(self) -> None:
         """Forget what was sampled; go on if it is on."""
         self.samples.clear()
-        self.executed = 0
         self._last = self._dispatcher.count
         self._time.restart()
 
@@ -132,32 +132,37 @@ class Sampler:
     # -- sampling
 
     def _take(self) -> None:
+        """A sample. After some 100,000 instructions of the guest nothing of this is in the host's caches: so it does little."""
         count = self._dispatcher.count
         passed = count - self._last
         self._last = count
         if passed > 0:  # not so after a jump back in time
-            self.executed += passed
             exits = self._engine.exits
             # Nothing but the last sample was an exit: in code that just computes, that is the rule.
             spent = None if exits == self._exits + 1 else self._time.take()
             self._exits = exits
-            self.samples.add(self._key(), passed, spent)
-        self._aim()
+            cpu, task = self._cpu, self.task
+            key = None if task is None else task(), cpu.cr3 & _SPACE, cpu.cpl, self.walk()
+            self.samples.add(key, passed, spent)
+        self._number = number = self._number + 1
+        at = number * self.period + ((number * _GOLDEN & _MASK) * self._spread >> _BITS)
+        if not _LEAST_DISTANCE <= at - count <= 2 * self.period:
+            at = self._aim()
+        self._points.at = at
 
     def _close(self) -> None:
         if self._dispatcher.count > self._last:
             self._take()
 
-    def _aim(self) -> None:
-        """The next sampling point: in the period after this one. (The last sample may have come a little before its period.)"""
-        here = self._last // self.period
-        number = min(max(self._number, here), here + 1)
+    def _aim(self) -> int:
+        """The next sampling point after what happens rarely: a beginning, a jump in time, a sample that came late."""
+        number = self._last // self.period
         at = 0
         while at < self._last + _LEAST_DISTANCE:
             number += 1
-            at = number * self.period + ((number * _GOLDEN & _MASK) * (self.period >> 2) >> 64)
+            at = number * self.period + ((number * _GOLDEN & _MASK) * self._spread >> _BITS)
         self._number = number
-        self._points.at = at
+        return at
 
     def _key(self) -> tuple[Task | None, int, int, tuple[int, ...]]:
         """A StackKey, as a plain tuple: those are made in no time."""
