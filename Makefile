@@ -33,7 +33,7 @@ demo: run-packages $(BIN)/dbgvmm guests
 # signals: so time-outs end the test's process, and another one goes on with the rest.
 test: test-packages $(VENV)/.test guests linux
 	@$(MAKE) check-lint
-	@$(BIN)/python -m pytest -n $(JOBS) --timeout-method thread $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --timeout-method thread $(PYTEST_ARGS)
 
 lint: run-packages $(VENV)/.test
 	@$(MAKE) check-lint

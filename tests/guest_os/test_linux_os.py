@@ -20,6 +20,7 @@ from dbgvmm.guest_os.linux.system import Linux, detect_linux
 from dbgvmm.guest_os.reading import translate
 
 pytestmark = [
+    pytest.mark.xdist_group("linux-os"),  # one boot for all of them
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not (LINUX / "modules.cpio").exists(), reason=f"no Linux in {LINUX}: run scripts/linux.sh {LINUX}"),

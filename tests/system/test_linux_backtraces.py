@@ -22,6 +22,7 @@ LONGEST = 2_500_000_000
 """Instructions to the shell, and a good deal more."""
 
 pytestmark = [
+    pytest.mark.xdist_group("linux-backtraces"),  # one boot for all of them
     pytest.mark.slow,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(not (LINUX / "vmlinux").exists(), reason=f"no Linux in {LINUX}: run scripts/linux.sh {LINUX}"),

@@ -24,6 +24,7 @@ BETWEEN_KEYS = 100_000
 TIMER_VECTOR = "vector 0x30"
 
 pytestmark = [
+    pytest.mark.xdist_group("linux-exits"),  # one boot for all of them
     pytest.mark.slow,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(not (LINUX / "vmlinuz").exists(), reason=f"no Linux in {LINUX}: run scripts/linux.sh {LINUX}"),
@@ -39,6 +40,7 @@ class Shell:
         self.machine = Machine(MachineConfig(), self._take)
         self.machine.boot(LINUX / "vmlinuz", COMMAND_LINE, LINUX / "initramfs.cpio")
         self._until(b"shell ready")
+        self.run("true")  # behind it the shell waits for keys, and the CPU is halted
 
     def _take(self, data: bytes) -> None:
         self.printed += data
