@@ -12,9 +12,12 @@ from dbgvmm.hardware.memory import FramePool
 from dbgvmm.mmu.monitor_space import MonitorSpace
 
 _WORDS_PER_PAGE: Final = PAGE_SIZE // 8
-FIRST_PAGE: Final = 0xC0
-"""The engine's TLB is direct-mapped, by the page number's low bits: the busiest counters are not where the TC's data page,
-or a small guest's data, has its entry."""
+FIRST_PAGE: Final = 0xB8
+_TLB_ENTRIES: Final = 64
+_FIRST_ENTRY: Final = 2
+"""The engine's TLB is direct-mapped, by the page number's low bits, and has at least so many entries (it grows and shrinks).
+The first ones are the TC's data page's, for kernel and user, which every unit uses: no counter may be in their way. The
+busiest counters, which are the first ones, are not where a small guest has its data, either."""
 _FIRST: Final = FIRST_PAGE * _WORDS_PER_PAGE
 _END: Final = COUNTERS_SIZE // 8
 
@@ -35,8 +38,12 @@ class CounterArea:
         return self._next - _FIRST
 
     def room(self, words: int) -> bool:
-        """Whether so many more can be had; then they are mapped."""
+        """Whether so many more can be had, one behind the other; then they are mapped."""
         end = self._next + words
+        page = end // _WORDS_PER_PAGE
+        if page % _TLB_ENTRIES < _FIRST_ENTRY:
+            self._next = (page - page % _TLB_ENTRIES + _FIRST_ENTRY) * _WORDS_PER_PAGE
+            end = self._next + words
         if end > _END:
             return False
         while self._mapped * _WORDS_PER_PAGE < end:

@@ -8,7 +8,7 @@ from iced_x86 import Instruction
 
 from dbgvmm.bt import tcdata, units
 from dbgvmm.bt.emission import STORE_RAX, STORE_RCX, U32, U64, Emission, fits_signed32
-from dbgvmm.bt.emit_counting import count_target
+from dbgvmm.bt.emit_counting import dispatch_counted
 from dbgvmm.bt.units import Site
 from dbgvmm.hardware.layout import MASK64
 
@@ -65,8 +65,9 @@ def emit_indirect_call(out: Emission, instruction: Instruction, raw: bytes, gues
     out.mark(guest, number, units.FIX_RCX)
     push_return(out, out.unit.guest_rip + guest + len(raw) & MASK64)
     if out.counters:
-        count_target(out)
-    _dispatch(out)
+        dispatch_counted(out)
+    else:
+        _dispatch(out)
 
 
 def push_return(out: Emission, address: int) -> None:

@@ -47,7 +47,7 @@ def test_linux_is_counted_exactly_and_does_not_notice() -> None:
     counts = counted.counters.counts()
     assert counts.total == moment == sum(counts.instructions.values())
     assert moment == sum(unit.instructions for unit in counts.units)
-    assert 1_000_000 < counts.user_total < moment
+    assert 100_000 < counts.user_total < moment
     assert all(item.address < 1 << 47 for item in counts.instructions if item.user)
     mix = instruction_mix(counts)
     assert sum(row.times for row in mix.mnemonics) == moment and mix.user_total == counts.user_total
