@@ -359,8 +359,6 @@ class Machine(Tools):
 
     def _on_cr3(self, cpu: VCpu, old: int, new: int) -> None:
         self.cr3_loads += 1
-        if self.dispatcher.direct is not None:
-            self.dispatcher.direct.forget()
         self.mmu.load_cr3(new)
         self.data.words[GUEST_CR3 >> 3] = new
         self.engine.needs_flush = True

@@ -6,7 +6,7 @@ it by that mapping. The first half of the TC holds global kernel code, the secon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from dbgvmm.bt.emission import EXIT
@@ -88,6 +88,8 @@ class TranslationCache:
         self.chains = 0
         self.unchained = 0
         self.flushes = 0
+        self.on_flush: Callable[[], None] = lambda: None
+        """Called when nothing that was known of the guest's code holds any more."""
         self._next_global = 0
         self._next_local = 0
         self._start()
@@ -435,6 +437,7 @@ class TranslationCache:
             table.clear()
         self.lookup.clear()
         self._start()
+        self.on_flush()
         self.engine.forget_all_code()
 
     def set_breakpoint(self, rip: int, probe: Probe | None = None) -> None:

@@ -1,8 +1,9 @@
 """`--user=direct`: CPL-3 code runs untranslated, from the guest's own pages (Adams & Agesen 2006, section 3).
 
 Only 64-bit code; the kernel stays translated. The engine has no counter of its own, so its block hook counts: a block
-of straight-line code costs a call into Python, which makes this mode slower here than translation, but just as exact
-where blocks run to their end or fault. The last instructions before a deadline run translated, in precise units.
+of straight-line code costs a call into Python, which makes this mode slower here than translation, but just as exact.
+A block is counted when it begins. An exit in its middle takes back what has not run, and the engine begins another block
+there if the code goes on. The last instructions before a deadline run translated, in precise units.
 
 Since every block is decoded once to be counted, those with a sensitive instruction (SGDT, RDTSC, IN ...) are known: they
 run translated, and unprivileged code does not see the monitor's state, which the paper's direct execution cannot hide.
@@ -12,18 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from iced_x86 import Decoder, Instruction, Mnemonic
-
-from dbgvmm.bt import classify
-from dbgvmm.bt.classify import Classifier
+from dbgvmm.bt.direct_blocks import NOTHING, DirectBlocks
 from dbgvmm.bt.mechanisms import DETAIL_SHIFT, DIRECT, EXCEPTION, callout_key
 from dbgvmm.bt.tcdata import MARGIN
-from dbgvmm.cpu.bits import Vector
+from dbgvmm.cpu.bits import PageFaultError, Vector
 from dbgvmm.cpu.faults import GuestFault
 from dbgvmm.hardware.engine import EngineError
 from dbgvmm.hardware.layout import END_OF_USER, is_canonical
 from dbgvmm.mmu.access import HIDDEN, TRACE
-from dbgvmm.mmu.linear import NotMapped
 
 if TYPE_CHECKING:
     from dbgvmm.bt.dispatcher import Dispatcher
@@ -32,10 +29,7 @@ _RESERVE: Final = 512
 """Instructions before a deadline from which user code is translated: more than any block has."""
 _CALL_LENGTH: Final = 2
 """Bytes of SYSCALL and SYSENTER."""
-_SENSITIVE: Final = frozenset(
-    (classify.CALLOUT, classify.INVALID, classify.POPF, classify.STI, classify.RDTSC, classify.PAUSE, classify.WIDE_EXCHANGE)
-)
-_REMEMBERED: Final = 1 << 16
+_FETCH: Final = PageFaultError.I
 
 
 class DirectUser:
@@ -43,13 +37,16 @@ class DirectUser:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._classifier = Classifier()
+        engine = dispatcher.engine
+        self._blocks = DirectBlocks(dispatcher.mmu, engine.flush_tlb, engine.forget_all_code)
+        dispatcher.cache.on_flush = self._blocks.clear
         self.active = False
         self.blocks = 0
-        self._starts: dict[tuple[int, int, int], tuple[int, ...]] = {}
-        self._block: tuple[int, ...] = ()
+        self._block = NOTHING
+        self._start = 0
+        """What runs now: the block and its address."""
+        self._translate_next = False
         self._call = False
-        engine = dispatcher.engine
         engine.watch_direct_code(self._on_block, self._on_call, END_OF_USER)
         engine.on_interruption = self.on_interruption
 
@@ -58,18 +55,18 @@ class DirectUser:
         cpu = self._dispatcher.cpu
         if self._dispatcher.cache.user_breakpoints:
             return False  # nothing looks for them in code that runs in place
+        if self._translate_next:
+            self._translate_next = False
+            return False
         return cpu.cpl == 3 and remaining > _RESERVE and cpu.rip < END_OF_USER
 
     def enter(self) -> None:
         """Set the context to run the CPU's state in place."""
         dispatcher = self._dispatcher
         self.active = True
-        self._block = ()
+        self._block = NOTHING
+        self._blocks.remapped()
         dispatcher.set_context(dispatcher.cpu.rip)
-
-    def forget(self) -> None:
-        """Another address space: what was decoded may not hold there."""
-        self._starts.clear()
 
     # -- counting
 
@@ -78,46 +75,29 @@ class DirectUser:
             return
         self.blocks += 1
         dispatcher = self._dispatcher
-        key = (dispatcher.cpu.cr3, address, size)
-        starts = self._starts.get(key)
-        if starts is None:
-            starts = self._decode(address, size)
-            if len(self._starts) >= _REMEMBERED:
-                self._starts.clear()
-            self._starts[key] = starts
-        if not starts or dispatcher.remaining() - len(starts) < MARGIN or dispatcher.stop_requested:
-            self._block = ()
+        block = self._blocks.find(address, size)
+        count = len(block.offsets)
+        before = self._block
+        if before.iterates and self._start + before.offsets[-1] == address:
+            # One more iteration of an instruction that is counted already. It is not if the code is left here.
+            if not dispatcher.stop_requested:
+                return
+            dispatcher.retire(-1)
+        if not count or dispatcher.remaining() - count < MARGIN or dispatcher.stop_requested:
+            self._block = NOTHING
             dispatcher.engine.interrupt_run()
             return
-        self._block = starts
-        dispatcher.retire(len(starts))
-
-    def _decode(self, address: int, size: int) -> tuple[int, ...]:
-        """Where the block's instructions start; nothing if one of them must not run in place."""
-        try:
-            data = self._dispatcher.memory.peek(address, size)
-        except NotMapped:
-            return ()
-        starts = []
-        for instruction in Decoder(64, data, ip=address):
-            if instruction.mnemonic != Mnemonic.SYSCALL and self._class(instruction) in _SENSITIVE:
-                return ()
-            starts.append(instruction.ip)
-        return tuple(starts)
-
-    def _class(self, instruction: Instruction) -> int:
-        kind = self._classifier.classes.get(instruction.code)
-        return self._classifier.learn(instruction) if kind is None else kind
+        self._block, self._start = block, address
+        dispatcher.retire(count)
 
     def _uncount(self, rip: int) -> None:
         """Take back the instructions of the current block from `rip` on: they did not run."""
         self._dispatcher.retire(-self._counted_ahead(rip))
-        self._block = ()
+        self._block = NOTHING
 
     def _counted_ahead(self, rip: int) -> int:
-        if not self._block or self._block[0] > rip:
-            return 0
-        return sum(1 for start in self._block if start >= rip)
+        at = rip - self._start
+        return sum(1 for offset in self._block.offsets if offset >= at) if at >= 0 else 0
 
     def place(self) -> tuple[int, int]:
         """RIP of the code that was left, and instructions retired before it."""
@@ -191,7 +171,7 @@ class DirectUser:
     def _undo_branch(self) -> None:
         """The last instruction of the block branched to what is no address: it faults itself."""
         dispatcher = self._dispatcher
-        branch = self._block[-1]
+        branch = self._start + self._block.offsets[-1]
         self._leave(branch)
         self._uncount(branch)
         dispatcher.stepper.undo_branch(branch)
@@ -209,11 +189,18 @@ class DirectUser:
             dispatcher.deliver_exception(Vector.GP)
             return
         outcome = dispatcher.faults.find_cause(address, error)
+        if not error & _FETCH:  # what is fetched is a block that has not begun, and the one before is over
+            self._uncount(rip)
         if outcome == HIDDEN:
+            self._blocks.remapped()
             dispatcher.load_root()
             return
         self._leave(rip)
-        self._uncount(rip)
+        if error & _FETCH and address != rip:
+            # The engine compiles ahead, into the next page: what comes before runs first, and may never arrive there.
+            self._translate_next = True
+            dispatcher.resume()
+            return
         if outcome == TRACE:
             mmu.writers.fault(mmu.trace_gpa >> 12, rip)
         if outcome == TRACE and dispatcher.watching.concerns(mmu.trace_gpa):

@@ -17,7 +17,8 @@ from iced_x86 import Code, Instruction, Mnemonic, Register
 from dbgvmm.bt import units
 from dbgvmm.cpu.bits import GPR, PageFaultError, Vector
 from dbgvmm.cpu.state import VCpu
-from dbgvmm.mmu.trace_kinds import CODE, TABLE
+from dbgvmm.mmu.trace_kinds import HIDE, trace_words
+from dbgvmm.mmu.trace_kinds import WATCH as WATCH_TRACE
 
 DETAIL_SHIFT: Final = 8
 
@@ -204,7 +205,6 @@ def callout_key(instruction: Instruction, mnemonic: int, cpu: VCpu) -> int:
 
 _WITH_MNEMONICS: Final = frozenset((Mechanism.CALLOUT, Mechanism.STEP_CALLOUT))
 _WITH_VECTORS: Final = frozenset((Mechanism.EXCEPTION, Mechanism.DELIVERY))
-_TRACE_WORDS: Final = {TABLE: "page table", CODE: "code", TABLE | CODE: "page table and code"}
 _ERROR_BITS: Final = ((1, "not present", "protection"), (2, "read", "write"), (4, "kernel", "user"))
 
 
@@ -222,7 +222,7 @@ def detail_text(mechanism: Mechanism, detail: int) -> str:
         words = [names[bool(detail & bit)] for bit, *names in _ERROR_BITS]
         return f"{', '.join(words)}{', fetch' if detail & PageFaultError.I else ''} (error {detail:#x})"
     if mechanism is Mechanism.TRACE:
-        return _TRACE_WORDS.get(detail, "")
+        return "" if detail & (WATCH_TRACE | HIDE) else trace_words(detail)
     if mechanism is Mechanism.LOOKUP_MISS:
         return "a page of the table" if detail else "a slot"
     if mechanism is Mechanism.PRECISE_END:

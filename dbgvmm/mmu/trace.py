@@ -14,7 +14,7 @@ from dbgvmm.mmu.trace_kinds import HIDE
 
 
 class Traces:
-    """`kinds` maps each traced frame to the reasons (TABLE | CODE | WATCH | HIDE)."""
+    """`kinds` maps each traced frame to the reasons (TABLE | CODE | WATCH | HIDE | IN_PLACE)."""
 
     def __init__(self, kinds: dict[int, int], rmap: ReverseMap, regions: RegionTables, tlb: TlbState, ram_frames: int) -> None:
         self.kinds = kinds

@@ -12,8 +12,13 @@ WATCH: Final = 4
 """A debugger watches writes to the frame."""
 HIDE: Final = 8
 """A debugger watches reads too: no shadow entry maps the frame, and every access faults."""
+IN_PLACE: Final = 16
+"""User code on the frame has run in place, untranslated."""
 
-_WORDS: Final = ((TABLE, "page table"), (CODE, "code"), (WATCH, "watchpoint"), (HIDE, "watchpoint for reads"))
+_WORDS: Final = (
+    (TABLE, "page table"), (CODE, "code"), (WATCH, "watchpoint"), (HIDE, "watchpoint for reads"),
+    (IN_PLACE, "code that runs in place"),
+)  # fmt: skip
 
 
 def trace_words(kinds: int) -> str:

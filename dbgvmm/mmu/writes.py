@@ -22,7 +22,7 @@ from dbgvmm.mmu.rmap import ReverseMap
 from dbgvmm.mmu.shadow import ShadowFiller
 from dbgvmm.mmu.tlb import TlbState
 from dbgvmm.mmu.trace import Traces
-from dbgvmm.mmu.trace_kinds import CODE, HIDE, TABLE
+from dbgvmm.mmu.trace_kinds import CODE, HIDE, IN_PLACE, TABLE
 from dbgvmm.mmu.windows import Windows
 from dbgvmm.mmu.writers import NOBODY, Writers
 
@@ -31,8 +31,15 @@ _PA: Final = PTE.P | PTE.A
 _MASKS: Final = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFF_FFFF, 8: (1 << 64) - 1}
 
 
+_CODE: Final = CODE | IN_PLACE
+
+
 def _ignore_code_write(gpa: int, size: int) -> None:
     """Nobody keeps translated code."""
+
+
+def _ignore_in_place_write(frame: int, by_engine: bool) -> None:
+    """No code runs in place."""
 
 
 class GuestWrites:
@@ -57,6 +64,8 @@ class GuestWrites:
         self._eager = eager
         self._opened: dict[int, tuple[bytes, int]] = {}
         self.on_code_write: Callable[[int, int], None] = _ignore_code_write
+        self.on_in_place_write: Callable[[int, bool], None] = _ignore_in_place_write
+        """Called with a frame's number after bytes of code that runs in place were stored, and whether the engine did it."""
         self.on_flood: Callable[[int], None] = lambda gfn: None
         self.table_writes = 0
         self.code_writes = 0
@@ -78,9 +87,8 @@ class GuestWrites:
                 self.entry_written(gpa >> 12, at & 511, old, value)
             else:
                 q[at] = value
-            if kinds & CODE:
-                self.code_writes += 1
-                self.on_code_write(gpa, 8)
+            if kinds & _CODE:
+                self._code_written(gpa, 8, kinds)
         elif gpa & PAGE_SIZE - 1 <= PAGE_SIZE - size and kinds:
             self._write_in_page(gpa, (value & _MASKS[size]).to_bytes(size, "little"))
         else:
@@ -115,9 +123,15 @@ class GuestWrites:
                 self.entry_written(frame, at & 511, before, self._ram_q[at])
         else:
             self._ram.write(gpa, data)
+        if kinds & _CODE:
+            self._code_written(gpa, len(data), kinds)
+
+    def _code_written(self, gpa: int, size: int, kinds: int, *, by_engine: bool = False) -> None:
+        self.code_writes += 1
         if kinds & CODE:
-            self.code_writes += 1
-            self.on_code_write(gpa, len(data))
+            self.on_code_write(gpa, size)
+        if kinds & IN_PLACE:
+            self.on_in_place_write(gpa >> 12, by_engine)
 
     # -- consequences for the shadow
 
@@ -230,10 +244,9 @@ class GuestWrites:
         if kinds & TABLE:
             for index in changed:
                 self.entry_written(frame, index, old_q[index], new_q[index])
-        if kinds & CODE:
+        if kinds & _CODE:
             for start, size in _changed_ranges(before, after, changed):
-                self.code_writes += 1
-                self.on_code_write(frame << 12 | start, size)
+                self._code_written(frame << 12 | start, size, kinds, by_engine=True)
         writers.rip = NOBODY
 
 

@@ -1,14 +1,16 @@
 """Lockstep: a program runs translated, and must do what it does on the bare engine.
 
 `check` runs it in many ways: freely into a cold cache and again into a warm one, to an instruction count (that is, in
-precise units), one instruction at a time, up to chosen counts and on from there, and with breakpoints. Every way must
-pass through the reference's states. The very first instruction of a run always has a precise unit to itself.
+precise units), one instruction at a time, up to chosen counts and on from there, and with breakpoints; a CPL-3 program
+also in place (`--user=direct`). Every way must pass through the reference's states. The very first instruction of a run
+always has a precise unit to itself.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -34,7 +36,7 @@ from dbgvmm.boot.segments import BootSegment
 from dbgvmm.boot.state import BootState, CpuMode
 from dbgvmm.debug.stops import StopKind
 from dbgvmm.hardware.fpu import read_fpu, write_fpu
-from dbgvmm.hardware.layout import is_canonical
+from dbgvmm.hardware.layout import END_OF_USER, is_canonical
 
 FAR: Final = 1_000_000
 """So many instructions ahead of its limit a machine runs in normal units."""
@@ -46,6 +48,8 @@ _CODE, _DATA, _TASK = 0xA09B, 0xC093, 0x008B
 _FLAT: Final = 0xFFFF_FFFF
 _WRITE: Final = 2
 _GP, _SS, _PF = 13, 12, 14
+_LEAVE: Final = b"\xeb\x00\x0f\x0b"
+"""`jmp` to UD2, which does not run in place: so it has a block of its own."""
 
 
 class Translated:
@@ -162,6 +166,12 @@ def translated() -> Translated:
     return Translated()
 
 
+@cache
+def in_place() -> Translated:
+    """The machine whose CPL-3 programs are not translated."""
+    return Translated(user="direct")
+
+
 _info = InstructionInfoFactory()
 _READ_WRITE: Final = frozenset((OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
 
@@ -233,7 +243,23 @@ def check(program: Program, stops: Iterable[int] = ()) -> Outcome:
         machine.run_to(through)
         compare_end(machine, expected, program, f"stopped at {at} and continued")
     _check_breakpoints(machine, program, expected)
+    if program.cpl == 3 and program.base < END_OF_USER:
+        _check_in_place(program, expected)
     return expected
+
+
+def _check_in_place(program: Program, expected: Outcome) -> None:
+    """Code runs in place with no deadline and no breakpoint near, so the program must end by itself: in a fault."""
+    if expected.fault is None:
+        program = replace(program, code=program.code + _LEAVE)
+        expected = lockstep_reference.run(program)
+        if expected.fault is None:
+            return  # it reached its limit
+    machine = in_place()
+    for how in ("in place", "in place again"):
+        machine.load(program, warm=how != "in place")
+        machine.run_freely(layout.SYSTEM, 1)
+        compare_end(machine, expected, program, how)
 
 
 def _check_free(machine: Translated, program: Program, expected: Outcome, warm: bool) -> None:

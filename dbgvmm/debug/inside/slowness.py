@@ -9,7 +9,7 @@ from dbgvmm.debug.inside.faults import explain_access
 from dbgvmm.debug.inside.sites import place
 from dbgvmm.hardware.layout import MASK64, PAGE_SHIFT, PAGE_SIZE
 from dbgvmm.mmu.access import READ
-from dbgvmm.mmu.trace_kinds import CODE, HIDE, TABLE, WATCH
+from dbgvmm.mmu.trace_kinds import CODE, HIDE, IN_PLACE, TABLE, WATCH
 from dbgvmm.mmu.writers import NOBODY
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def _traces(machine: Machine, frame: int) -> list[SlowReason]:
         found.append(SlowReason("traced table", f"each write is an exit, as it is a page table with a shadow{cost}", times))
     if kinds & CODE:
         found.append(SlowReason("traced code", f"each write is an exit, as code on it has been translated{cost}", times))
+    if kinds & IN_PLACE:
+        found.append(SlowReason("traced code", f"each write is an exit, as code on it runs in place{cost}", times))
     if kinds & (WATCH | HIDE):
         what = "access" if kinds & HIDE else "write"
         found.append(SlowReason("watched", f"each {what} is an exit, as a debugger watches bytes on it{cost}", times))
