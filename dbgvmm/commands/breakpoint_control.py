@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.expression import condition as condition_of
 from dbgvmm.commands.parameters import Count, ExpressionWord, Value
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.debug.numbered import NumberedBreakpoint
+
+
+@dataclass(frozen=True)
+class PointsChanged:
+    """What was done with breakpoints, watchpoints and catchpoints, and their numbers."""
+
+    done: Literal["removed", "enabled", "disabled"]
+    numbers: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.numbers)} breakpoint{'' if len(self.numbers) == 1 else 's'} {self.done}"
+
+
+@dataclass(frozen=True)
+class IgnoreCount:
+    """How many arrivals at a breakpoint go on."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        if not self.count:
+            return f"breakpoint {self.number} stops the next time"
+        return f"the next {self.count} arrivals at breakpoint {self.number} go on"
+
+
+@dataclass(frozen=True)
+class ConditionChanged:
+    """A breakpoint's condition, as it was typed; "" for none. compiled: it runs in the translation."""
+
+    number: int
+    condition: str
+    compiled: bool
+
+    def __str__(self) -> str:
+        return f"breakpoint {self.number} stops {f'if {self.condition}' if self.condition else 'always'}"
 
 
 def _chosen(session: Session, numbers: tuple[Count, ...]) -> list[int]:
@@ -17,7 +56,7 @@ def _chosen(session: Session, numbers: tuple[Count, ...]) -> list[int]:
     for one in numbers:
         if points.find(one) is None:
             raise CommandError(f"there is no breakpoint {one}: `info breakpoints` lists them")
-    return list(dict.fromkeys(numbers)) if numbers else points.numbers()
+    return [int(one) for one in dict.fromkeys(numbers)] if numbers else points.numbers()
 
 
 def _breakpoint(session: Session, number: int) -> NumberedBreakpoint:
@@ -29,12 +68,8 @@ def _breakpoint(session: Session, number: int) -> NumberedBreakpoint:
     return point
 
 
-def _several(count: int) -> str:
-    return f"{count} breakpoint{'' if count == 1 else 's'}"
-
-
 @command("delete", aliases=("d", "del"))
-def delete(session: Session, *number: Count) -> str:
+def delete(session: Session, *number: Count) -> PointsChanged:
     """Remove the breakpoints, watchpoints and catchpoints with these NUMBERs, or all that have one.
 
     For example:
@@ -45,11 +80,11 @@ def delete(session: Session, *number: Count) -> str:
     chosen = _chosen(session, number)
     for one in chosen:
         session.points.remove(one)
-    return f"{_several(len(chosen))} removed"
+    return PointsChanged("removed", tuple(chosen))
 
 
 @command("enable")
-def enable(session: Session, *number: Count) -> str:
+def enable(session: Session, *number: Count) -> PointsChanged:
     """Have the breakpoints, watchpoints and catchpoints with these NUMBERs (all) stop the guest again.
 
     For example:
@@ -59,11 +94,11 @@ def enable(session: Session, *number: Count) -> str:
     chosen = _chosen(session, number)
     for one in chosen:
         session.points.enable(one, True)
-    return f"{_several(len(chosen))} enabled"
+    return PointsChanged("enabled", tuple(chosen))
 
 
 @command("disable", aliases=("dis",))
-def disable(session: Session, *number: Count) -> str:
+def disable(session: Session, *number: Count) -> PointsChanged:
     """Keep the breakpoints and the like with these NUMBERs (all), but let them not stop the guest.
 
     For example:
@@ -74,11 +109,11 @@ def disable(session: Session, *number: Count) -> str:
     chosen = _chosen(session, number)
     for one in chosen:
         session.points.enable(one, False)
-    return f"{_several(len(chosen))} disabled"
+    return PointsChanged("disabled", tuple(chosen))
 
 
 @command("ignore")
-def ignore(session: Session, number: Count, count: Value) -> str:
+def ignore(session: Session, number: Count, count: Value) -> IgnoreCount:
     """Let breakpoint NUMBER not stop the guest the next COUNT times.
 
     For example:
@@ -87,11 +122,11 @@ def ignore(session: Session, number: Count, count: Value) -> str:
     """
     point = _breakpoint(session, number)
     point.ignore = int(count)
-    return f"the next {count} arrivals at breakpoint {number} go on" if count else f"breakpoint {number} stops the next time"
+    return IgnoreCount(number, count)
 
 
 @command("condition", aliases=("cond",))
-def condition(session: Session, number: Count, *expression: ExpressionWord) -> str:
+def condition(session: Session, number: Count, *expression: ExpressionWord) -> ConditionChanged:
     """Let breakpoint NUMBER stop the guest only where EXPRESSION is not 0; without one, always.
 
     For example:
@@ -104,4 +139,4 @@ def condition(session: Session, number: Count, *expression: ExpressionWord) -> s
         raise CommandError(f"breakpoint {number} is physical: give its condition with it, break --phys ADDRESS if ...")
     text = " ".join(expression)
     session.points.set_condition(number, condition_of(session, text) if text else None)
-    return f"breakpoint {number} stops {f'if {text}' if text else 'always'}"
+    return ConditionChanged(number, text, point.probe is not None)

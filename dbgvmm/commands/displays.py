@@ -62,6 +62,16 @@ class AllDisplayed:
         return "\n".join(map(str, self.lines)) or "nothing is displayed: `display EXPRESSION`"
 
 
+@dataclass(frozen=True)
+class DisplaysRemoved:
+    """The numbers of what is not shown any more."""
+
+    numbers: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.numbers)} display{'' if len(self.numbers) == 1 else 's'} removed"
+
+
 def displayed(session: Session) -> tuple[Displayed, ...]:
     """What `display` has asked for, as it is now. Reading it changes nothing, not even what `x` goes on with."""
     return tuple(_one(session, number, display) for number, display in session.displays.items())
@@ -108,7 +118,7 @@ def display(session: Session, fmt: Format, expression: ExpressionText | None = N
 
 
 @command("undisplay", aliases=("delete display",))
-def undisplay(session: Session, *number: Count) -> str:
+def undisplay(session: Session, *number: Count) -> DisplaysRemoved:
     """Show those with these NUMBERs (all) no more.
 
     For example:
@@ -122,7 +132,7 @@ def undisplay(session: Session, *number: Count) -> str:
     chosen: list[int] = [*dict.fromkeys(number)] or list(session.displays)
     for chosen_one in chosen:
         del session.displays[chosen_one]
-    return f"{len(chosen)} display{'' if len(chosen) == 1 else 's'} removed"
+    return DisplaysRemoved(tuple(chosen))
 
 
 @command("info display")

@@ -18,8 +18,8 @@ from dbgvmm.profile.places import PlaceRow
 
 MechanismName = Literal[
     "callout", "port", "cr3", "halt", "chain", "lookup", "window", "slice", "precise", "if", "hidden", "ad", "true", "trace",
-    "store", "exception", "break", "probe", "watch", "step", "direct", "other", "translation", "interrupt", "delivery",
-    "device", "mmio", "emulated", "entry", "outside", "recording",
+    "store", "exception", "break", "probe", "watch", "step", "direct", "other", "sample", "translation", "interrupt",
+    "delivery", "device", "mmio", "emulated", "entry", "outside", "recording",
 ]  # fmt: skip
 _BY_NAME: Final = {mechanism.title: mechanism for mechanism in Mechanism}
 _SHOWN_PLACES: Final = 30
@@ -92,6 +92,18 @@ class MechanismTable:
         lines += [(f"  {row.detail}", *_figures(row)) for row in self.details if row.detail]
         text = f"{title}\n{columns(lines, right=_RIGHT)}"
         return f"{text}\n{_place_text(self.places)}" if self.places else text
+
+
+@dataclass(frozen=True)
+class PlacesKept:
+    """Whether it is kept where exits come from."""
+
+    on: bool
+
+    def __str__(self) -> str:
+        if not self.on:
+            return "where exits come from is not kept any more"
+        return "where exits come from is kept from now on: run the guest, then `exits --by symbol`"
 
 
 def _place_text(rows: tuple[PlaceRow, ...]) -> str:
@@ -242,7 +254,7 @@ def exits_moments(session: Session) -> MomentList:
 
 
 @command("exits record")
-def exits_record(session: Session, what: Literal["on", "off"] = "on") -> str:
+def exits_record(session: Session, what: Literal["on", "off"] = "on") -> PlacesKept:
     """Keep where in the guest exits come from (on), or keep it no more and forget it (off).
 
     It costs some microseconds an exit, and nothing while it is off; the guest cannot tell.
@@ -253,9 +265,9 @@ def exits_record(session: Session, what: Literal["on", "off"] = "on") -> str:
     """
     if what == "off":
         session.machine.exits.drop_places()
-        return "where exits come from is not kept any more"
+        return PlacesKept(False)
     session.machine.exits.keep_places()
-    return "where exits come from is kept from now on: run the guest, then `exits --by symbol`"
+    return PlacesKept(True)
 
 
 @command("info callouts", aliases=("callouts",))

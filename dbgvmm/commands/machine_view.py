@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from dbgvmm.commands.columns import columns
-from dbgvmm.commands.devices import info_i8042, info_pic, info_pit, info_rtc, info_uart
+from dbgvmm.commands.devices import (
+    KeyboardReport,
+    PicReport,
+    PitReport,
+    RtcReport,
+    UartReport,
+    info_i8042,
+    info_pic,
+    info_pit,
+    info_rtc,
+    info_uart,
+)
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import RFLAGS
@@ -17,7 +28,8 @@ from dbgvmm.devices.rtc import RTC_IRQ
 from dbgvmm.devices.uart import COM1_IRQ
 
 DeviceName = Literal["pic", "pit", "uart", "rtc", "i8042"]
-_REPORTS: Final[dict[str, Callable[[Session], object]]] = {
+DeviceReport = PicReport | PitReport | UartReport | RtcReport | KeyboardReport
+_REPORTS: Final[dict[str, Callable[[Session], DeviceReport]]] = {
     "pic": info_pic, "pit": info_pit, "uart": info_uart, "rtc": info_rtc, "i8042": info_i8042,
 }  # fmt: skip
 _WHOSE: Final = {0: "PIT counter 0", KEYBOARD_IRQ: "keyboard", 2: "the slave", COM1_IRQ: "COM1", RTC_IRQ: "RTC"}
@@ -130,7 +142,7 @@ def info_devices(session: Session) -> DeviceList:
 
 
 @command("info device")
-def info_device(session: Session, name: DeviceName) -> object:
+def info_device(session: Session, name: DeviceName) -> DeviceReport:
     """Show the registers of the device NAME.
 
     For example:

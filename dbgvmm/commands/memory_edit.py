@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.disassembly import instructions_at
@@ -28,6 +28,19 @@ _DIGITS: Final = re.compile(r"(?:[0-9a-fA-F]{2})+")
 _NOP: Final = "nop"
 
 
+@dataclass(frozen=True)
+class Written:
+    """Bytes that were written, how many and where."""
+
+    address: int
+    length: int
+    physical: bool
+    done: Literal["written", "filled"] = "written"
+
+    def __str__(self) -> str:
+        return f"{self.length} bytes {self.done} at {'physical ' if self.physical else ''}{self.address:#x}"
+
+
 def check_physical(session: Session, address: int, length: int) -> None:
     """Raise CommandError for a range that is not in RAM."""
     size = session.machine.ram.size
@@ -37,7 +50,7 @@ def check_physical(session: Session, address: int, length: int) -> None:
 
 
 @command("poke", aliases=("write",))
-def poke(session: Session, fmt: Format, address: Address, *value: Value) -> str:
+def poke(session: Session, fmt: Format, address: Address, *value: Value) -> Written:
     """Write VALUEs to a linear ADDRESS.
 
     poke/b, poke/h, poke/w and poke/g say how many bytes each has: 1, 2, 4, 8 (8, if not said). Read-only pages are
@@ -52,11 +65,11 @@ def poke(session: Session, fmt: Format, address: Address, *value: Value) -> str:
         session.machine.memory.poke(address, data)
     except NotMapped as error:
         raise CommandError(str(error)) from error
-    return f"{len(data)} bytes written at {address:#x}"
+    return Written(address, len(data), False)
 
 
 @command("poke-physical")
-def poke_physical(session: Session, fmt: Format, address: Address, *value: Value) -> str:
+def poke_physical(session: Session, fmt: Format, address: Address, *value: Value) -> Written:
     """Write VALUEs to a physical ADDRESS of RAM; FMT is that of poke.
 
     For example:
@@ -66,7 +79,7 @@ def poke_physical(session: Session, fmt: Format, address: Address, *value: Value
     data = _poked(fmt, value)
     check_physical(session, address, len(data))
     session.machine.mmu.guest_write(address, data)
-    return f"{len(data)} bytes written at physical {address:#x}"
+    return Written(address, len(data), True)
 
 
 def _poked(fmt: str, values: tuple[int, ...]) -> bytes:
@@ -82,7 +95,7 @@ def _poked(fmt: str, values: tuple[int, ...]) -> bytes:
 
 
 @command("fill")
-def fill(session: Session, address: Address, length: Count, *pattern: ExpressionWord, phys: bool = False) -> str:
+def fill(session: Session, address: Address, length: Count, *pattern: ExpressionWord, phys: bool = False) -> Written:
     """Fill LENGTH bytes at ADDRESS with PATTERN, again and again, or with 0.
 
     PATTERN are values as those of `find`. `--phys`: ADDRESS is physical.
@@ -108,7 +121,7 @@ def fill(session: Session, address: Address, length: Count, *pattern: Expression
             machine.mmu.guest_write(address + at, part)
         else:
             machine.memory.poke(address + at & MASK64, part)
-    return f"{length} bytes filled at {'physical ' if phys else ''}{address:#x}"
+    return Written(address, length, phys, "filled")
 
 
 def _check_mapped(session: Session, address: int, length: int) -> None:
@@ -148,6 +161,16 @@ class PatchList:
             for line in self.lines
         ]
         return columns(rows, ("number", "at", "old", "new", "")) if rows else "no patches: patch ADDRESS BYTES"
+
+
+@dataclass(frozen=True)
+class PatchesUndone:
+    """The numbers of patches that were taken back."""
+
+    numbers: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.numbers)} patch{'es'[: 2 * (len(self.numbers) > 1)]} undone"
 
 
 def _line(session: Session, number: int, patch: Patch) -> PatchLine:
@@ -213,7 +236,7 @@ def _nop_length(session: Session, address: int, words: tuple[ExpressionWord, ...
 
 
 @command("patch undo")
-def patch_undo(session: Session, *number: Count) -> str:
+def patch_undo(session: Session, *number: Count) -> PatchesUndone:
     """Put back what was there before the patches with these NUMBERs (the last one).
 
     For example:
@@ -228,9 +251,10 @@ def patch_undo(session: Session, *number: Count) -> str:
     for one in chosen:
         if one not in patches.made:
             raise CommandError(f"there is no patch {one}: `patch` lists them")
-    for one in sorted(set(chosen), reverse=True):
+    latest_first = tuple(sorted(set(chosen), reverse=True))
+    for one in latest_first:
         try:
             patches.undo(one)
         except (PatchError, NotMapped) as error:
             raise CommandError(str(error)) from error
-    return f"{len(set(chosen))} patch{'es'[: 2 * (len(set(chosen)) > 1)]} undone"
+    return PatchesUndone(latest_first)

@@ -5,6 +5,7 @@ Source: Intel SDM vol. 4; vol. 3A 12.11.2.1 (MTRR_DEF_TYPE), 12.12.2 (PAT), 11.4
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from dbgvmm.commands.registers import NamedValue, NamedValues
@@ -42,6 +43,18 @@ class MiscEnable(BitNames):
     MONITOR = 1 << 18
     LIMIT_CPUID = 1 << 22
     NO_XD = 1 << 34
+
+
+@dataclass(frozen=True)
+class UnknownMsrs:
+    """MSRs that this CPU has not, by number, and how often the guest tried to use each."""
+
+    tries: dict[int, int]
+
+    def __str__(self) -> str:
+        if not self.tries:
+            return "the guest used no unknown MSR"
+        return str(NamedValues(tuple(NamedValue(f"{index:08x}", tries, "tries") for index, tries in self.tries.items())))
 
 
 @command("info msrs")
@@ -102,14 +115,11 @@ def _read_msr(session: Session, index: int) -> int | None:
 
 
 @command("info unknown-msrs")
-def info_unknown_msrs(session: Session) -> NamedValues | str:
+def info_unknown_msrs(session: Session) -> UnknownMsrs:
     """Show the MSRs that the guest tried to use and that this CPU has not.
 
     For example:
 
         info unknown-msrs
     """
-    unknown = session.machine.msrs.unknown_msrs
-    if not unknown:
-        return "the guest used no unknown MSR"
-    return NamedValues(tuple(NamedValue(f"{index:08x}", unknown[index], "tries") for index in sorted(unknown)))
+    return UnknownMsrs(dict(sorted(session.machine.msrs.unknown_msrs.items())))

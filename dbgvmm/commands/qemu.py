@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NoReturn
 
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.output import Lines
@@ -24,6 +25,104 @@ _ENTRY_LETTERS: Final = (
     ("X", PTE.NX), ("G", PTE.G), ("P", PTE.PS), ("D", PTE.D), ("A", PTE.A), ("C", PTE.PCD), ("T", PTE.PWT), ("U", PTE.U),
     ("W", PTE.W),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PhysicalPlace:
+    """A linear address and its guest-physical one, None if it has none."""
+
+    address: int
+    gpa: int | None
+
+    def __str__(self) -> str:
+        return "Unmapped" if self.gpa is None else f"gpa: {self.gpa:#x}"
+
+
+@dataclass(frozen=True)
+class Region:
+    """A range of physical memory. kind: "ram" or "i/o"."""
+
+    base: int
+    size: int
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"  {self.base:016x}-{self.base + self.size - 1:016x} (prio 0, {self.kind}): {self.name}"
+
+
+@dataclass(frozen=True)
+class MemoryTree:
+    """What is where in physical memory."""
+
+    regions: tuple[Region, ...]
+
+    def __str__(self) -> str:
+        head = ("FlatView #0", ' AS "memory", root: system', " Root memory region: system")
+        return "\n".join((*head, *map(str, self.regions)))
+
+
+@dataclass(frozen=True)
+class InterruptHardware:
+    """Whether the CPU has a local APIC."""
+
+    local_apic: bool
+
+    def __str__(self) -> str:
+        return "this CPU has no local APIC (CPUID says so to the guest): interrupts come from two 8259, see `info pic`"
+
+
+@dataclass(frozen=True)
+class InterruptCount:
+    """How many interrupts of devices the CPU has taken."""
+
+    taken: int
+
+    def __str__(self) -> str:
+        return f"IRQ statistics for i8259:\n all: {self.taken}"
+
+
+@dataclass(frozen=True)
+class Version:
+    """dbgvmm's version."""
+
+    version: str
+
+    def __str__(self) -> str:
+        return f"dbgvmm {self.version}"
+
+
+@dataclass(frozen=True)
+class VmStatus:
+    """Whether the guest could run on ("paused") or has ended ("shutdown"), and why it stands still."""
+
+    status: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"VM status: {self.status} ({self.reason})"
+
+
+@dataclass(frozen=True)
+class CpuLine:
+    """A CPU: where it is, and whether it waits in HLT."""
+
+    index: int
+    pc: int
+    halted: bool
+
+    def __str__(self) -> str:
+        return f"* CPU #{self.index}: pc={self.pc:#018x}{' (halted)' if self.halted else ''}"
+
+
+@dataclass(frozen=True)
+class CpuList:
+    """All of them."""
+
+    cpus: tuple[CpuLine, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.cpus))
 
 
 def _mapped(session: Session) -> Iterator[Mapping] | None:
@@ -92,7 +191,7 @@ def _pages(found: Iterator[Mapping] | None) -> Iterator[str]:
 
 
 @command("gva2gpa")
-def gva2gpa(session: Session, address: Address) -> str:
+def gva2gpa(session: Session, address: Address) -> PhysicalPlace:
     """Show the physical address of a linear ADDRESS, or `Unmapped`. `translate` shows how it comes about.
 
     For example:
@@ -103,11 +202,11 @@ def gva2gpa(session: Session, address: Address) -> str:
         gpa = session.machine.memory.translate(address).gpa
     except NotMapped:
         gpa = None
-    return "Unmapped" if gpa is None else f"gpa: {gpa:#x}"
+    return PhysicalPlace(address, gpa)
 
 
 @command("info mtree")
-def info_mtree(session: Session, *, f: bool = False) -> str:
+def info_mtree(session: Session, *, f: bool = False) -> MemoryTree:
     """Show what is where in physical memory (`-f`: the same, since there is but one view).
 
     For example:
@@ -115,47 +214,45 @@ def info_mtree(session: Session, *, f: bool = False) -> str:
         info mtree
     """
     machine = session.machine
-    regions = [(0, machine.ram.size, "ram", "ram")]
-    regions += [(base, size, "i/o", "device") for base, size in machine.board.mmio.windows()]
-    lines = [f"  {base:016x}-{base + size - 1:016x} (prio 0, {kind}): {name}" for base, size, kind, name in regions]
-    return "\n".join(('FlatView #0', ' AS "memory", root: system', " Root memory region: system", *lines))
+    windows = (Region(base, size, "i/o", "device") for base, size in machine.board.mmio.windows())
+    return MemoryTree((Region(0, machine.ram.size, "ram", "ram"), *windows))
 
 
 @command("info lapic")
-def info_lapic(session: Session) -> str:
+def info_lapic(session: Session) -> InterruptHardware:
     """Say that there is no local APIC.
 
     For example:
 
         info lapic
     """
-    return "this CPU has no local APIC (CPUID says so to the guest): interrupts come from two 8259, see `info pic`"
+    return InterruptHardware(False)
 
 
 @command("info irq")
-def info_irq(session: Session) -> str:
+def info_irq(session: Session) -> InterruptCount:
     """Show how many interrupts the CPU has taken.
 
     For example:
 
         info irq
     """
-    return f"IRQ statistics for i8259:\n all: {session.machine.dispatcher.ledger.interrupts}"
+    return InterruptCount(session.machine.dispatcher.ledger.interrupts)
 
 
 @command("info version")
-def info_version(session: Session) -> str:
+def info_version(session: Session) -> Version:
     """Show dbgvmm's version.
 
     For example:
 
         info version
     """
-    return f"dbgvmm {VERSION}"
+    return Version(VERSION)
 
 
 @command("info status")
-def info_status(session: Session) -> str:
+def info_status(session: Session) -> VmStatus:
     """Show whether the guest could run on.
 
     For example:
@@ -164,14 +261,12 @@ def info_status(session: Session) -> str:
     """
     stop = session.machine.last_stop
     if stop is None:
-        return "VM status: paused (prelaunch)"
-    if stop.kind.final and stop.kind is not StopKind.HALT:
-        return f"VM status: shutdown ({stop.text})"
-    return f"VM status: paused ({stop.text})"
+        return VmStatus("paused", "prelaunch")
+    return VmStatus("shutdown" if stop.kind.final and stop.kind is not StopKind.HALT else "paused", stop.text)
 
 
 @command("info cpus")
-def info_cpus(session: Session) -> str:
+def info_cpus(session: Session) -> CpuList:
     """Show the CPUs: where they are, and whether they wait in HLT.
 
     For example:
@@ -179,11 +274,11 @@ def info_cpus(session: Session) -> str:
         info cpus
     """
     cpu = session.machine.cpu
-    return f"* CPU #{cpu.index}: pc={cpu.rip:#018x}{' (halted)' if cpu.halted else ''}"
+    return CpuList((CpuLine(cpu.index, cpu.rip, cpu.halted),))
 
 
 @command("system_powerdown")
-def system_powerdown(session: Session) -> str:
+def system_powerdown(session: Session) -> NoReturn:
     """Say why the power button cannot be pressed.
 
     For example:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from dbgvmm.boot.state import BootError
 from dbgvmm.commands.disassembly import instructions_at
@@ -49,6 +49,28 @@ class StopReport:
         return "\n".join([f"{what}, after {self.count:,} instructions", *notes, where, *map(str, self.displayed)])
 
 
+@dataclass(frozen=True)
+class StopRequest:
+    """Somebody has asked the guest to stop. running: it runs."""
+
+    running: bool
+
+    def __str__(self) -> str:
+        return "the guest stops at its next exit, if it is running"
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The machine is new: the next instruction is at `rip`. count: instructions since power-on."""
+
+    rip: int
+    place: str
+    count: int
+
+    def __str__(self) -> str:
+        return f"restarted: the next instruction is at {self.place}"
+
+
 def report_stop(session: Session, stop: Stop) -> StopReport:
     """What people want to know of a stop."""
     machine, points = session.machine, session.points
@@ -75,7 +97,7 @@ def continue_(session: Session) -> StopReport:
 
 
 @command("stop")
-def stop(session: Session) -> str:
+def stop(session: Session) -> StopRequest:
     """Ask the running guest to stop.
 
     This is for scripts, which may call it from `machine.service`: at the prompt the guest stands still anyway.
@@ -85,7 +107,7 @@ def stop(session: Session) -> str:
         stop
     """
     session.machine.request_stop("stopped by a command")
-    return "the guest stops at its next exit, if it is running"
+    return StopRequest(session.machine.running)
 
 
 @command("stepi", aliases=("si", "step", "s"), resumes=True, repeats=True)
@@ -205,7 +227,7 @@ def jump(session: Session, address: Place) -> StopReport:
 
 
 @command("restart", aliases=("system_reset",))
-def restart(session: Session) -> str:
+def restart(session: Session) -> Restarted:
     """Power-cycle the machine: RAM cleared, the same kernel loaded again.
 
     Breakpoints stay and the instruction count goes on. A gdb that is connected has to be told with
@@ -220,11 +242,11 @@ def restart(session: Session) -> str:
         machine.restart()
     except (RuntimeError, BootError) as error:
         raise CommandError(str(error)) from error
-    return f"restarted: the next instruction is at {session.name(machine.cpu.rip)}"
+    return Restarted(machine.cpu.rip, session.name(machine.cpu.rip), machine.count)
 
 
 @command("quit", aliases=("q", "exit"))
-def quit_(session: Session) -> str:
+def quit_(session: Session) -> NoReturn:
     """Leave dbgvmm.
 
     For example:

@@ -23,12 +23,23 @@ class SettingsReport:
         return columns((("pagination", _word(self.pagination)), ("color", _word(self.colour))))
 
 
+@dataclass(frozen=True)
+class SettingChanged:
+    """A setting and its new value."""
+
+    name: str
+    on: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} is {_word(self.on)}"
+
+
 def _word(on: bool) -> str:
     return "on" if on else "off"
 
 
 @command("set pagination", aliases=("set pager",))
-def set_pagination(session: Session, switch: Switch) -> str:
+def set_pagination(session: Session, switch: Switch) -> SettingChanged:
     """Show long output a screen at a time, or all at once. In a pipe it is all at once anyway.
 
     For example:
@@ -36,11 +47,11 @@ def set_pagination(session: Session, switch: Switch) -> str:
         set pagination off
     """
     session.settings.pagination = switch == "on"
-    return f"pagination is {switch}"
+    return SettingChanged("pagination", session.settings.pagination)
 
 
 @command("set color", aliases=("set colour", "set style"))
-def set_color(session: Session, switch: Switch) -> str:
+def set_color(session: Session, switch: Switch) -> SettingChanged:
     """Show colours, or none. In a pipe, and with NO_COLOR in the environment, there are none anyway.
 
     For example:
@@ -48,7 +59,7 @@ def set_color(session: Session, switch: Switch) -> str:
         set color off
     """
     session.settings.colour = switch == "on"
-    return f"color is {switch}"
+    return SettingChanged("color", session.settings.colour)
 
 
 @command("show settings", aliases=("show",))

@@ -24,7 +24,7 @@ _FORMATS: Final = "xduotcaz"
 class TypedValue:
     """A value: its name, the bits as an unsigned number, its type, and the name of the address that it may be.
 
-    text: in the form that was asked for, "" for all that says something.
+    text: in the form that was asked for, "" for all that says something. name: "" for one that has none, as in QEMU.
     """
 
     name: str
@@ -36,7 +36,8 @@ class TypedValue:
 
     def __str__(self) -> str:
         symbol = f" <{self.symbol}>" if self.symbol else ""
-        return f"{self.name} = {self.text or f'{self.value:#x} ({self.signed}){symbol}'}"
+        name = f"{self.name} = " if self.name else ""
+        return f"{name}{self.text or f'{self.value:#x} ({self.signed}){symbol}'}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def formatted(fmt: str, value: int, bits: int, symbol: str) -> str:
 
 
 @command("print", aliases=("p", "inspect"))
-def print_(session: Session, fmt: Format, expression: ExpressionText) -> TypedValue | str:
+def print_(session: Session, fmt: Format, expression: ExpressionText) -> TypedValue:
     """Show the value of EXPRESSION: hexadecimal, decimal, and the symbol that it is in.
 
     print/x, /d, /u, /o, /t, /c, /z, /a show it in that form alone. Numbers are decimal, 0x hexadecimal, 0b binary, 'c' a
@@ -104,7 +105,7 @@ def print_(session: Session, fmt: Format, expression: ExpressionText) -> TypedVa
     """
     value, type = evaluate_typed(session, expression)
     if session.as_qemu and fmt:
-        return typed_value(session, "", value, type, fmt).text
+        return typed_value(session, "", value, type, fmt)
     shown = typed_value(session, "", value, type, fmt)
     number = session.values.remember(value, type)
     return TypedValue(f"${number}", shown.value, shown.type, shown.signed, shown.symbol, shown.text)

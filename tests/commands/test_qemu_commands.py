@@ -9,10 +9,13 @@ import pytest
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.commands.monitor import Monitor
 from dbgvmm.commands.output import Lines, pieces
+from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.hardware.memory import PhysicalMemory
 from dbgvmm.hardware.paging import PTE
 from dbgvmm.mmu.mappings import mappings
+from dbgvmm.version import VERSION
 
+NO_APIC = "this CPU has no local APIC (CPUID says so to the guest): interrupts come from two 8259, see `info pic`"
 TABLE = PTE.P | PTE.W | PTE.U
 
 
@@ -79,7 +82,7 @@ def test_a_monitor_shows_all_but_the_last_piece_at_once(hello: Session, table: C
 def test_print_takes_a_format(hello: Session, table: CommandTable, line: str, shown: str) -> None:
     assert str(table.execute(hello, line)) == f"$1 = {shown}"
     hello.as_qemu = True
-    assert table.execute(hello, line) == shown
+    assert str(table.execute(hello, line)) == shown
 
 
 def test_a_format_that_print_has_not_is_named(hello: Session, table: CommandTable) -> None:
@@ -89,3 +92,41 @@ def test_a_format_that_print_has_not_is_named(hello: Session, table: CommandTabl
 
 def test_at_the_prompt_registers_are_for_people(hello: Session, table: CommandTable) -> None:
     assert "protected32, CPL 0" in str(table.execute(hello, "info registers"))
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("info status", "VM status: paused (prelaunch)"),
+        ("info cpus", "* CPU #0: pc=0x000000000010000c"),
+        ("info irq", "IRQ statistics for i8259:\n all: 0"),
+        ("info version", f"dbgvmm {VERSION}"),
+        ("gva2gpa 0x100000", "gpa: 0x100000"),
+        (
+            "info mtree",
+            "FlatView #0\n AS \"memory\", root: system\n Root memory region: system\n"
+            "  0000000000000000-0000000001ffffff (prio 0, ram): ram",
+        ),
+        ("info lapic", NO_APIC),
+    ],
+)  # fmt: skip
+def test_what_qemus_users_parse_has_its_form(hello: Session, table: CommandTable, line: str, shown: str) -> None:
+    assert str(table.execute(hello, line)) == shown
+
+
+def test_what_they_parse_is_data_too(hello: Session, table: CommandTable) -> None:
+    shown = {line: table.execute(hello, f"info {line} --json").data for line in ("status", "cpus", "irq", "mtree")}
+    assert shown == {
+        "status": {"status": "paused", "reason": "prelaunch"},
+        "cpus": {"cpus": [{"index": 0, "pc": 0x10000C, "halted": False}]},
+        "irq": {"taken": 0},
+        "mtree": {"regions": [{"base": 0, "size": 32 << 20, "kind": "ram", "name": "ram"}]},
+    }
+
+
+def test_a_halted_guest_is_paused_and_one_that_has_left_is_shut_down(hello: Session, table: CommandTable) -> None:
+    table.execute(hello, "continue")
+    assert str(table.execute(hello, "info status")) == "VM status: paused (halted with interrupts off)"
+    assert str(table.execute(hello, "info cpus")).endswith(" (halted)")
+    hello.machine.last_stop = Stop(StopKind.EXIT, "the guest left with code 3", exit_code=3)
+    assert str(table.execute(hello, "info status")) == "VM status: shutdown (the guest left with code 3)"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dbgvmm.commands import CommandError, CommandTable, QuitRequest, Session
+from dbgvmm.commands.breakpoint_control import ConditionChanged, IgnoreCount, PointsChanged
 from dbgvmm.commands.breakpoints import break_, info_breakpoints
+from dbgvmm.commands.memory_edit import Written
 from dbgvmm.commands.parameters import Address, Count
 from dbgvmm.commands.run_control import continue_, nexti, stepi, until
 from dbgvmm.debug.stops import StopKind
@@ -89,3 +91,38 @@ def test_breakpoints_are_listed_and_deleted_by_number(hello: Session, table: Com
 def test_quit_asks_to_leave(hello: Session, table: CommandTable) -> None:
     with pytest.raises(QuitRequest):
         table.execute(hello, "quit")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("disable 1", "1 breakpoint disabled"),
+        ("enable", "2 breakpoints enabled"),
+        ("ignore 1 3", "the next 3 arrivals at breakpoint 1 go on"),
+        ("ignore 1 0", "breakpoint 1 stops the next time"),
+        ("condition 1 $rdi == 1", "breakpoint 1 stops if $rdi == 1"),
+        ("condition 1", "breakpoint 1 stops always"),
+        ("delete", "2 breakpoints removed"),
+        ("poke/w 0x5000 1 2", "8 bytes written at 0x5000"),
+        ("poke-physical/b 0x5000 1", "1 bytes written at physical 0x5000"),
+        ("fill 0x5000 16 --phys", "16 bytes filled at physical 0x5000"),
+        ("stop", "the guest stops at its next exit, if it is running"),
+        ("restart", "restarted: the next instruction is at 0x10000c <boot_entry32>"),
+        ("set pagination off", "pagination is off"),
+        ("set color on", "color is on"),
+        ("exits record off", "where exits come from is not kept any more"),
+    ],
+)
+def test_what_was_done_is_said_in_one_line(hello: Session, table: CommandTable, line: str, shown: str) -> None:
+    table.execute(hello, "break kmain")
+    table.execute(hello, "watch 0x5000")
+    assert str(table.execute(hello, line)) == shown
+
+
+def test_what_was_done_is_data(hello: Session, table: CommandTable) -> None:
+    table.execute(hello, "break kmain")
+    assert table.execute(hello, "condition 1 $rdi == 1") == ConditionChanged(1, "$rdi == 1", True)
+    assert table.execute(hello, "condition 1 $count") == ConditionChanged(1, "$count", False)
+    assert table.execute(hello, "ignore 1 3") == IgnoreCount(1, 3)
+    assert table.execute(hello, "delete 1") == PointsChanged("removed", (1,))
+    assert table.execute(hello, "fill 0x5000 16") == Written(0x5000, 16, False, "filled")
