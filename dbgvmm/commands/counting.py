@@ -245,21 +245,24 @@ def coverage(session: Session, file: str = "") -> CoverageReport:
 
 
 @command("counters save")
-def counters_save(session: Session, *, callgrind: str = "", lcov: str = "", drcov: str = "") -> SavedFiles:
+def counters_save(
+    session: Session, *, callgrind: Path | None = None, lcov: Path | None = None, drcov: Path | None = None
+) -> SavedFiles:
     """Save what was counted for other tools: kcachegrind, lcov and genhtml, disassemblers (drcov).
 
     For example:
         counters save --callgrind callgrind.out.guest
         counters save --lcov guest.info --drcov guest.drcov
     """
-    wanted = {name: path for name, path in (("callgrind", callgrind), ("lcov", lcov), ("drcov", drcov)) if path}
+    named = {"callgrind": callgrind, "lcov": lcov, "drcov": drcov}
+    wanted = {name: path for name, path in named.items() if path is not None}
     if not wanted:
         raise CommandError("say what to save: --callgrind FILE, --lcov FILE, --drcov FILE")
     for name, path in wanted.items():
         try:
-            FORMATS[name](session.machine, Path(path))
+            FORMATS[name](session.machine, path)
         except (CountersError, LineError) as error:
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}: give another file") from error
-    return SavedFiles(tuple(wanted.items()))
+    return SavedFiles(tuple((name, str(path)) for name, path in wanted.items()))

@@ -36,7 +36,7 @@ class Monitor:
             call = self._table.understand(line)
             if call is None:
                 return ""
-            if call.command.touches_files and not self.session.host_access:
+            if call.command.touches_files(call.words) and not self.session.host_access:
                 raise CommandError(
                     f"`{call.command.name}` works with files of the host: type it at the prompt (--repl), or allow it from gdb "
                     "by `dbgvmm run --gdb-python`"

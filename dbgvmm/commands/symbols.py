@@ -129,7 +129,12 @@ def symbols_command(session: Session) -> SourceList:
 
 @command("symbols add")
 def symbols_add(
-    session: Session, file: str = "", *, offset: Value = _NO_OFFSET, cr3: Address | None = None, directory: str = ""
+    session: Session,
+    file: Path | None = None,
+    *,
+    offset: Value = _NO_OFFSET,
+    cr3: Address | None = None,
+    directory: Path | None = None,
 ) -> SourceList:
     """Take the names of FILE: ELF (with lines and call frames), System.map, or what nm prints.
 
@@ -143,14 +148,14 @@ def symbols_add(
         symbols add ./init --cr3 $cr3
         symbols add --directory /usr/lib/debug
     """
-    if directory:
-        if file:
+    if directory is not None:
+        if file is not None:
             raise CommandError("give FILE or --directory DIR, not both")
         return _add_images(session, cr3, directory, only_files=True)
-    if not file:
+    if file is None:
         raise CommandError("FILE is missing: an ELF file, a System.map or what nm prints; or --directory DIR")
     try:
-        found = load_symbols(Path(file).expanduser(), offset, stripped=True)
+        found = load_symbols(file, offset, stripped=True)
     except SymbolError as error:
         raise CommandError(str(error)) from error
     known = session.symbols.add(found, None if cr3 is None else AddressSpace.of_process(session.machine.ram, cr3))
@@ -158,7 +163,7 @@ def symbols_add(
 
 
 @command("symbols find")
-def symbols_find(session: Session, *, cr3: Address | None = None, directory: str = "") -> SourceList:
+def symbols_find(session: Session, *, cr3: Address | None = None, directory: Path | None = None) -> SourceList:
     """Find the ELF images that are mapped in user memory, and take the names that they carry themselves.
 
     --cr3 N: those of that address space, instead of the current one. --directory DIR: with more names from the files in DIR
@@ -172,10 +177,10 @@ def symbols_find(session: Session, *, cr3: Address | None = None, directory: str
     return _add_images(session, cr3, directory, only_files=False)
 
 
-def _add_images(session: Session, cr3: int | None, directory: str, *, only_files: bool) -> SourceList:
+def _add_images(session: Session, cr3: int | None, directory: Path | None, *, only_files: bool) -> SourceList:
     machine = session.machine
     try:
-        images = process_images(machine, cr3, Path(directory).expanduser() if directory else None)
+        images = process_images(machine, cr3, directory)
     except SymbolError as error:
         raise CommandError(str(error)) from error
     which = f"cr3 {machine.cpu.cr3 if cr3 is None else cr3:#x}"

@@ -82,10 +82,19 @@ class Command(Generic[P, R]):
         self.options: dict[str, Parameter] = {}
         self.parameters = self._find_parameters()
 
-    @property
-    def touches_files(self) -> bool:
-        """Whether it is told the name of a file on the host."""
-        return any(item.type is PATH for item in (*self.parameters, *self.options.values()))
+    def touches_files(self, words: Sequence[str]) -> bool:
+        """Whether these words name a file on the host."""
+        plain = 0
+        rest = iter(words)
+        for word in rest:
+            option = self.options.get(word)
+            if option is None:
+                plain += 1
+            elif option.type is PATH:
+                return True
+            elif not option.flag:
+                next(rest, None)
+        return any(item.type is PATH for item in self.parameters[:plain])
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)

@@ -148,7 +148,7 @@ def timeline_stop(session: Session) -> RecordingReport:
 
 
 @command("timeline save")
-def timeline_save(session: Session, file: str) -> SavedTimeline:
+def timeline_save(session: Session, file: Path) -> SavedTimeline:
     """Write what was recorded to FILE as a Chrome trace (JSON).
 
     It opens in https://ui.perfetto.dev and in chrome://tracing. The process "guest" is in the guest's time, the process
@@ -161,10 +161,10 @@ def timeline_save(session: Session, file: str) -> SavedTimeline:
     recording = _recording(session)
     machine = session.machine
     try:
-        written = Timeline(recording, machine.symbols, machine.exits.call_names()).save(Path(file).expanduser())
+        written = Timeline(recording, machine.symbols, machine.exits.call_names()).save(file)
     except OSError as error:
         raise CommandError(f"cannot write {file}: {error.strerror}") from error
-    return SavedTimeline(file, written, recording.dropped_text)
+    return SavedTimeline(str(file), written, recording.dropped_text)
 
 
 @command("timeline events")

@@ -115,7 +115,7 @@ def test_a_timeline_is_recorded_and_saved(hello: Session, table: CommandTable, t
     stopped = timeline_stop(hello)
     assert stopped.exits == hello.machine.engine.exits
     file = tmp_path / "hello.json"
-    saved = timeline_save(hello, str(file))
+    saved = timeline_save(hello, file)
     assert len(json.loads(file.read_text())["traceEvents"]) == saved.trace_events
     newest = timeline_events(hello).lines
     assert [line.count for line in newest] == sorted(line.count for line in newest)
@@ -125,7 +125,7 @@ def test_a_timeline_is_recorded_and_saved(hello: Session, table: CommandTable, t
 def test_a_timeline_that_cannot_be_written_says_so(hello: Session) -> None:
     timeline_start(hello)
     with pytest.raises(CommandError, match="cannot write /nowhere/x.json: No such file or directory"):
-        timeline_save(hello, "/nowhere/x.json")
+        timeline_save(hello, Path("/nowhere/x.json"))
 
 
 def test_what_was_dropped_is_said(hello: Session, table: CommandTable) -> None:

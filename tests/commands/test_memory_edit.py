@@ -9,7 +9,7 @@ import pytest
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.commands.disassembly import disassemble
 from dbgvmm.commands.monitor import Monitor
-from dbgvmm.commands.parameters import Address, Count
+from dbgvmm.commands.parameters import PATH, Address, Count
 from dbgvmm.debug.patches import NOPS, nops
 from dbgvmm.debug.search import linear_pieces, search
 from gdbstub import TargetError
@@ -176,10 +176,33 @@ def test_no_half_of_a_dump_is_left(hello: Session, table: CommandTable, tmp_path
 
 def test_gdbs_user_cannot_touch_files_of_the_host(hello: Session, table: CommandTable, tmp_path: Path) -> None:
     monitor = Monitor(hello, table)
-    for line in (f"dump {tmp_path}/x 0 16", f"load {tmp_path}/x 0"):
+    x = tmp_path / "x"
+    for line in (
+        f"dump {x} 0 16", f"dump 0 0 16 --phys {x}", f"load {x} 0", f"source {x}", f"report {x}", f"sample save {x}.svg",
+        f"timeline save {x}", f"counters save --callgrind {x}", f"counters save --drcov {x}", f"symbols add {x}",
+        f"symbols add {x} --cr3 --offset", f"symbols add --directory {tmp_path}", f"symbols find --directory {tmp_path}",
+        f"tc graph kmain --svg {x}", f"tc graph kmain --dot {x}",
+    ):  # fmt: skip
         with pytest.raises(TargetError, match="works with files of the host"):
             monitor(line, lambda text: None)
     assert not list(tmp_path.iterdir())
+
+
+def test_gdbs_user_has_the_same_commands_without_files(hello: Session, table: CommandTable) -> None:
+    table.execute(hello, "continue")
+    monitor = Monitor(hello, table)
+    assert "units" in monitor("tc graph kmain", lambda text: None)
+    with pytest.raises(TargetError, match="no ELF image is mapped"):
+        monitor("symbols find", lambda text: None)
+
+
+def test_files_of_the_host_are_paths(table: CommandTable) -> None:
+    names = ("file", "path", "directory", "folder", "svg", "dot", "output")
+    named_only = {"coverage"}  # looks for a name among those that it knows
+    for item in table.commands:
+        for parameter in (*item.parameters, *item.options.values()):
+            if parameter.name in names and item.name not in named_only:
+                assert parameter.type is PATH, item.name
 
 
 def test_files_are_completed(hello: Session, table: CommandTable, tmp_path: Path) -> None:
