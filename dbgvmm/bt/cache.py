@@ -440,6 +440,12 @@ class TranslationCache:
         self.on_flush()
         self.engine.forget_all_code()
 
+    def switch_sse(self, on: bool) -> None:
+        """CR4.OSFXSR is `on` from now on, and no unit holds that was made before."""
+        self.translator.former.switch_sse(on)
+        if self.units_made:
+            self.flush()
+
     def set_breakpoint(self, rip: int, probe: Probe | None = None) -> None:
         """Have the monitor asked whenever the guest arrives at `rip`; with a probe, when that says so."""
         if rip in self.all_breakpoints and self.probes.get(rip) == probe:

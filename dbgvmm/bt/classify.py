@@ -2,13 +2,16 @@
 
 IDENT instructions are copied. Everything that the deprivileged guest would execute differently from CPL 0, or that
 the monitor must see, has another class (Adams & Agesen 2006, section 3.1: "sensitive" instructions).
+
+One bit of the CPU's state matters. While CR4.OSFXSR is clear, SSE instructions are INVALID here and the hardware's own
+OSFXSR stays set: what the engine calls SSE goes by the opcode map, and has some of BMI2 and ADX in it, which must run.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from iced_x86 import Code, FlowControl, Instruction, Mnemonic
+from iced_x86 import Code, FlowControl, Instruction, Mnemonic, OpCodeOperandKind
 
 IDENT: Final = 0
 JCC: Final = 1
@@ -55,6 +58,10 @@ _FLAG_KILLERS: Final = frozenset(
     (Mnemonic.ADD, Mnemonic.SUB, Mnemonic.CMP, Mnemonic.TEST, Mnemonic.AND, Mnemonic.OR, Mnemonic.XOR, Mnemonic.NEG)
 )
 """These overwrite all six arithmetic flags and read none; with register operands they cannot fault either."""
+_XMM_OPERANDS: Final = frozenset(
+    kind for name, kind in vars(OpCodeOperandKind).items() if isinstance(kind, int) and "XMM" in name
+)  # fmt: skip
+_MXCSR: Final = frozenset((Mnemonic.LDMXCSR, Mnemonic.STMXCSR))
 _LOOPS: Final = frozenset((Mnemonic.LOOP, Mnemonic.LOOPE, Mnemonic.LOOPNE, Mnemonic.JRCXZ, Mnemonic.JECXZ))
 
 
@@ -96,17 +103,31 @@ def _classify(instruction: Instruction) -> int:
     return simple.get(flow, CALLOUT)
 
 
+def uses_sse_state(instruction: Instruction) -> bool:
+    """Whether the opcode has to do with XMM registers or MXCSR: #UD while CR4.OSFXSR is clear (SDM vol. 3A, 2.5)."""
+    opcode = instruction.op_code()
+    kinds = (opcode.op_kind(operand) for operand in range(opcode.op_count))
+    return instruction.mnemonic in _MXCSR or any(kind in _XMM_OPERANDS for kind in kinds)
+
+
 class Classifier:
     """Remembers class and flag behaviour per opcode."""
 
     def __init__(self) -> None:
+        self._sse = True
         self.classes: dict[int, int] = {}
         self.kills_flags: dict[int, bool] = {}
 
     def learn(self, instruction: Instruction) -> int:
         """Classify an opcode seen for the first time."""
         code = instruction.code
-        kind = _classify(instruction)
+        kind = _classify(instruction) if self._sse or not uses_sse_state(instruction) else INVALID
         self.classes[code] = kind
         self.kills_flags[code] = kind == IDENT and instruction.mnemonic in _FLAG_KILLERS
         return kind
+
+    def switch_sse(self, on: bool) -> None:
+        """CR4.OSFXSR is `on` from now on."""
+        self._sse = on
+        self.classes.clear()
+        self.kills_flags.clear()

@@ -38,7 +38,8 @@ class DirectUser:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         engine = dispatcher.engine
-        self._blocks = DirectBlocks(dispatcher.mmu, engine.flush_tlb, engine.forget_all_code)
+        classifier = dispatcher.cache.translator.former.classifier
+        self._blocks = DirectBlocks(dispatcher.mmu, classifier, engine.flush_tlb, engine.forget_all_code)
         dispatcher.cache.on_flush = self._blocks.clear
         self.active = False
         self.blocks = 0

@@ -44,11 +44,13 @@ NOTHING: Final = Block((), False)
 class DirectBlocks:
     """What is known of CPL-3 code that runs in place."""
 
-    def __init__(self, mmu: ShadowMmu, flush_tlb: Callable[[], None], forget_all_code: Callable[[], None]) -> None:
+    def __init__(
+        self, mmu: ShadowMmu, classifier: Classifier, flush_tlb: Callable[[], None], forget_all_code: Callable[[], None]
+    ) -> None:
         self._mmu = mmu
         self._flush_tlb = flush_tlb
         self._forget_all_code = forget_all_code
-        self._classifier = Classifier()
+        self._classifier = classifier
         self._known: dict[_Key, Block] = {}
         self._on_frame: dict[int, set[_Key]] = {}
         self._frames: dict[int, int] = {}

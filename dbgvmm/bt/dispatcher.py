@@ -74,6 +74,7 @@ class Dispatcher:
         self.ledger = cache.ledger
         self._meter = engine.meter
         self._site_cells = tuple(self.ledger.cells[key] for key in SITE_KEYS)
+        sync.on_sse_switched = cache.switch_sse
         self.recovery = Recovery(engine.context, cpu, cache, data, sync)
         self.returns = ReturnSelectors(cpu, data, sync)
         self.stepper = Stepper(self)

@@ -84,13 +84,18 @@ class Former:
     """Cuts guest code into units. What an opcode is like is found out once."""
 
     def __init__(self) -> None:
-        self._classifier = Classifier()
+        self.classifier = Classifier()
         self._traits: dict[int, int] = {}
+
+    def switch_sse(self, on: bool) -> None:
+        """CR4.OSFXSR is `on` from now on: what units are made of depends on it."""
+        self.classifier.switch_sse(on)
+        self._traits.clear()
 
     def _learn(self, instruction: Instruction) -> int:
         code = instruction.code
-        traits = self._classifier.learn(instruction)
-        if self._classifier.kills_flags[code]:
+        traits = self.classifier.learn(instruction)
+        if self.classifier.kills_flags[code]:
             traits |= KILLS_FLAGS
         if instruction.mnemonic in _SETCC:
             traits |= SETCC

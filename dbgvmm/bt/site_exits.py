@@ -214,7 +214,10 @@ class SiteExits:
             self._dispatcher.deliver(fault)
             return True
         sync = self.sync
-        if cpu.interrupt_shadow or self._dispatcher.stop_requested or self._signed[0] < 0 or self._dispatcher.watched:
+        if (
+            cpu.interrupt_shadow or self._dispatcher.stop_requested or self._signed[0] < 0 or self._dispatcher.watched
+            or not unit.live  # it has switched SSE
+        ):  # fmt: skip
             sync.load_flags()
             cpu.rip = next_rip
             self._dispatcher.update_pending()

@@ -23,7 +23,6 @@ from iced_x86 import (
 )
 
 from dbgvmm.bt import classify
-from dbgvmm.bt.classify import Classifier
 from dbgvmm.bt.counting import CodeKey
 from dbgvmm.bt.mechanisms import DETAIL_SHIFT, EXCEPTION, STEP, STEP_CALLOUT, WINDOW_FAULT
 from dbgvmm.cpu.bits import RFLAGS, SegmentAttributes, Vector
@@ -55,7 +54,7 @@ class Stepper:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._classifier = Classifier()
+        self._classifier = dispatcher.cache.translator.former.classifier
         self._info = InstructionInfoFactory()
         self.active = False
         self.steps = 0

@@ -9,6 +9,7 @@ exit, and there is no interrupt in the engine that IF could let in. IOPL itself 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from dbgvmm.cpu.bits import CR0, CR4, RFLAGS
@@ -35,6 +36,9 @@ class StateSync:
         self.segments_dirty = True
         self.return_selectors: tuple[int, int, int] | None = None
         """CS, SS and GDT base that IRETQ in the TC was told of."""
+        self.on_sse_switched: Callable[[bool], None] = lambda on: None
+        """Called when CR4.OSFXSR has changed; it is taken for set at first."""
+        self._sse = True
         self._context = engine.context
         cpu.on_segments_changed = self._segments_changed
 
@@ -103,6 +107,7 @@ class StateSync:
         cr0 = CR0_RUNNING & ~_HARDWARE_CR0 | cpu.cr0 & _HARDWARE_CR0
         context.q[context.cr_q] = cr0
         hflags = context.d[context.hflags_d] & ~(HFlags.MP | HFlags.EM | HFlags.TS | HFlags.OSFXSR | HFlags.SMAP)
+        hflags |= HFlags.OSFXSR  # what may not use SSE is not let through by the translator: see classify.py
         if cpu.cr0 & CR0.MP:
             hflags |= HFlags.MP
         if cpu.cr0 & CR0.EM:
@@ -110,11 +115,13 @@ class StateSync:
         if cpu.cr0 & CR0.TS:
             hflags |= HFlags.TS
         cr4 = context.q[context.cr_q + 4] & ~(CR4.OSFXSR | CR4.OSXMMEXCPT | CR4.SMAP)
-        cr4 |= cpu.cr4 & (CR4.OSFXSR | CR4.OSXMMEXCPT)
-        if cpu.cr4 & CR4.OSFXSR:
-            hflags |= HFlags.OSFXSR
+        cr4 |= cpu.cr4 & CR4.OSXMMEXCPT | CR4.OSFXSR
         if cpu.cr4 & CR4.SMAP and cpu.cr0 & CR0.PG:  # identity pages have U set
             hflags |= HFlags.SMAP
             cr4 |= CR4.SMAP
         context.q[context.cr_q + 4] = cr4
         context.d[context.hflags_d] = hflags
+        sse = bool(cpu.cr4 & CR4.OSFXSR)
+        if sse != self._sse:
+            self._sse = sse
+            self.on_sse_switched(sse)

@@ -59,7 +59,7 @@ class Translator:
     """Makes units. It knows nothing of the cache but where the unit will be placed."""
 
     def __init__(self) -> None:
-        self._former = Former()
+        self.former = Former()
         self._info = InstructionInfoFactory()
         self.instructions = 0
         self.counting: UnitCounting | None = None
@@ -92,7 +92,7 @@ class Translator:
         attended: Collection[int] = probes
         if page.guards and not precise:
             attended = {*probes, *(page.va | offset for offset in page.guards)}
-        formed = self._former.form(unit.guest_rip, data, limit, precise, breakpoints, guilty, attended)
+        formed = self.former.form(unit.guest_rip, data, limit, precise, breakpoints, guilty, attended)
         length = formed.length
         unit.length = length * formed.rounds
         if not length:
