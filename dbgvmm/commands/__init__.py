@@ -44,6 +44,7 @@ from dbgvmm.commands import (
     settings,
     shadow,
     shadow_space,
+    stepping,
     symbols,
     tc,
     tc_code,
@@ -62,6 +63,7 @@ from dbgvmm.commands.table import AnyCommand, Command, CommandTable
 
 FAMILIES: Final[tuple[ModuleType, ...]] = (
     run_control,
+    stepping,
     breakpoints,
     breakpoint_control,
     catchpoints,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from dbgvmm.commands.columns import columns
@@ -13,12 +12,11 @@ from dbgvmm.commands.parameters import Count
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.debug.symbols.line_unit import SourceLine
+from dbgvmm.debug.symbols.source_files import SourceError
 from dbgvmm.debug.unwind import StackFrame
 
 _FRAMES: Final = Count(64)
 _LINES_SHOWN: Final = Count(10)
-_LONGEST_SOURCE: Final = 16 << 20
-"""Bytes of a source file that are read."""
 
 
 @dataclass(frozen=True)
@@ -165,19 +163,10 @@ def list_source(session: Session, place: str = "$rip", *, lines: Count = _LINES_
         list hello.c:9
     """
     found = _lines(session, place)[0]
-    text = _read_source(found)
-    if found.line > len(text):
-        raise CommandError(f"{found.path} has {len(text)} lines, not {found.line}: it is not what was compiled")
+    try:
+        text = session.sources.text(found)
+        session.sources.line(found)
+    except SourceError as error:
+        raise CommandError(str(error)) from error
     first = max(1, found.line - (lines - 1) // 2)
     return SourceText(found.file, found.path, first, found.line, tuple(text[first - 1 : first - 1 + lines]))
-
-
-def _read_source(line: SourceLine) -> list[str]:
-    path = Path(line.path)
-    try:
-        if not path.is_file():
-            raise CommandError(f"{line} is known, but there is no file {line.path} to show")
-        with path.open("rb") as file:
-            return file.read(_LONGEST_SOURCE).decode("utf-8", "replace").splitlines()
-    except (OSError, ValueError) as error:
-        raise CommandError(f"{line} is known, but {line.path} cannot be read: {error}") from error

@@ -12,8 +12,10 @@ from dbgvmm.commands.errors import CommandError
 from dbgvmm.debug.expressions import Names, Values
 from dbgvmm.debug.numbered import NumberedPoints
 from dbgvmm.debug.registers import REGISTERS
+from dbgvmm.debug.source_steps import SourceSteps
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import Symbols, SymbolTable
+from dbgvmm.debug.symbols.source_files import SourceFiles
 from dbgvmm.guest_os import SystemSymbols
 from dbgvmm.machine import Machine
 
@@ -78,6 +80,8 @@ class Session:
         if symbols is not None:
             machine.symbols.add(symbols)
         self.values = Values()
+        self.sources = SourceFiles()
+        """Source files that were looked at."""
         self.displays: dict[int, Display] = {}
         self.next_display = 1
         self.settings = Settings()
@@ -166,6 +170,11 @@ class Session:
         if last is not None and last.kind.final and last.kind is not StopKind.HALT:
             raise CommandError(f"{last.text}: there is nothing to continue; `restart` begins again")
         return self._run(steps=steps, max_count=max_count)
+
+    @property
+    def steps(self) -> SourceSteps:
+        """Steps by line, and out of functions."""
+        return SourceSteps(self.machine, self.run)
 
     def name(self, address: int) -> str:
         """ "0x106000 <kmain>", or the number alone for an address without a symbol."""

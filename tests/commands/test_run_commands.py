@@ -9,7 +9,8 @@ from dbgvmm.commands.breakpoint_control import ConditionChanged, IgnoreCount, Po
 from dbgvmm.commands.breakpoints import break_, info_breakpoints
 from dbgvmm.commands.memory_edit import Written
 from dbgvmm.commands.parameters import Address, Count
-from dbgvmm.commands.run_control import continue_, nexti, stepi, until
+from dbgvmm.commands.run_control import continue_
+from dbgvmm.commands.stepping import nexti, stepi, until
 from dbgvmm.debug.stops import StopKind
 
 

@@ -149,11 +149,15 @@ class Symbols:
         symbol, offset = found
         return f"{symbol.name}+{offset:#x}" if offset else symbol.name
 
-    def source_line(self, address: int, cr3: int | None = None) -> SourceLine | None:
-        """The line of source that the code at a linear address comes from."""
+    def source_line(self, address: int, cr3: int | None = None, *, statement: bool = False) -> SourceLine | None:
+        """The line of source that the code at a linear address comes from.
+
+        Where several begin at one address, it is the last, as addr2line has it; `statement`: the last that is a statement, as
+        gdb has it.
+        """
         for source in self.covering(address, cr3):
             lines = source.lines if isinstance(source, HasLines) else None
-            found = lines.at(address) if lines is not None else None
+            found = lines.at(address, statement=statement) if lines is not None else None
             if found is not None:
                 return found
         return None

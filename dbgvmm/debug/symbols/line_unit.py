@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from posixpath import join, normpath
 from typing import Any, NamedTuple
@@ -56,13 +57,33 @@ class LineUnit:
         self.rows = sorted(rows, key=lambda row: row.start)
         self._ranges = [row for row in self.rows if row.end > row.start]
         self._starts = [row.start for row in self._ranges]
+        self._statements: list[Row] | None = None
 
-    def at(self, address: int) -> Row | None:
-        """The row that covers an address."""
+    def at(self, address: int, *, statement: bool = False) -> Row | None:
+        """The row that covers an address: of several that begin there, the last.
+
+        statement: if that is not where a statement begins, but another that begins there is, that one (as gdb steps).
+        """
         index = bisect_right(self._starts, address) - 1
         if index < 0 or address >= self._ranges[index].end:
             return None
-        return self._ranges[index]
+        if not statement:
+            return self._ranges[index]
+        if self._statements is None:
+            self._statements = list(self._prefer_statements())
+        return self._statements[index]
+
+    def _prefer_statements(self) -> Iterator[Row]:
+        latest: Row | None = None
+        for row in self.rows:
+            if row.statement:
+                latest = row
+            if row.end == row.start:
+                continue
+            if not row.statement and latest is not None and latest.start == row.start:
+                yield latest._replace(end=row.end)
+            else:
+                yield row
 
 
 def decode_unit(program: LineProgram, directory: str) -> LineUnit:

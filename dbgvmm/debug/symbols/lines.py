@@ -69,12 +69,12 @@ class LineTable:
         placed = {unit for _, _, unit in ranges}
         return ranges, [unit for unit in self._units if unit not in placed]
 
-    def at(self, address: int) -> SourceLine | None:
-        """The line that the code at a linear address comes from."""
+    def at(self, address: int, *, statement: bool = False) -> SourceLine | None:
+        """The line that the code at a linear address comes from. statement: see LineUnit.at."""
         own = address - self._offset & MASK64
         for number in self._candidates(own):
             unit = self._unit(number)
-            row = unit.at(own) if unit is not None else None
+            row = unit.at(own, statement=statement) if unit is not None else None
             if unit is not None and row is not None:
                 return self._line(unit, row)
         return None

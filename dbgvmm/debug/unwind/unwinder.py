@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from dbgvmm.cpu.bits import is_canonical
@@ -79,6 +80,19 @@ class Unwinder:
         cpu = self._cpu
         values = {number: cpu.gpr[index] for number, index in enumerate(GPR_OF_DWARF)}
         return Registers(cpu.rip, values, True, cpu.cpl == _USER_CPL)
+
+    def returns_to(self, methods: Collection[str] | None = None) -> Registers:
+        """The caller's registers when the function that the CPU stands in will have returned: pc and RSP, the frame's CFA.
+
+        methods: only what these find. Raises UnwindEnd.
+        """
+        self._stack.forget()
+        if not self._cpu.in_64bit_code:
+            raise UnwindEnd(f"only stacks of 64-bit code are read, not of {self._cpu.mode.value}")
+        found, how = self.caller(self.innermost())
+        if methods is not None and how not in methods:
+            raise UnwindEnd(f"the caller was found by {how} only")
+        return found
 
     def caller(self, registers: Registers, stack: StackMemory | None = None) -> tuple[Registers, str]:
         """The registers of a frame's caller, and the name of the method that found it. Raises UnwindEnd.
