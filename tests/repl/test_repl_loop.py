@@ -14,6 +14,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from dbgvmm.commands import CommandTable, Session
+from dbgvmm.guest_os import GuestOs, OsFinder, Task
 from dbgvmm.repl import GivesWay, PlainReader, ReplLoop, TerminalReader, history_path, status_line
 from dbgvmm.repl.terminal import TableCompleter
 
@@ -118,6 +119,30 @@ def test_tab_completes_from_the_table(hello: Session, table: CommandTable) -> No
     completer = TableCompleter(table, hello)
     found = list(completer.get_completions(Document("info seg"), CompleteEvent()))
     assert [(item.text, item.start_position) for item in found] == [("segments", -3)]
+
+
+class _Tasks(GuestOs):
+    """A system whose running task is known, or is not."""
+
+    name = version = "test"
+
+    def __init__(self, task: Task | None) -> None:
+        self._task = task
+
+    def present(self) -> bool:
+        return True
+
+    def current_task(self) -> Task | None:
+        return super().current_task() if self._task is None else self._task
+
+
+def test_the_status_line_names_the_task_of_a_system_that_is_known(hello: Session) -> None:
+    sh = Task(17, 17, 1, "sh", "R", False, None, 0, 0, True)
+    for task, shown in ((sh, True), (None, False)):
+        finder = hello.machine.os_finder = OsFinder(hello.machine, (lambda machine, task=task: _Tasks(task),))
+        assert "sh (17)" not in status_line(hello), "nothing is looked for"
+        finder.current()
+        assert (" CPL 0 | sh (17) | nothing has run yet" in status_line(hello)) is shown
 
 
 def test_the_status_line_says_where_the_guest_is_and_why(hello: Session, table: CommandTable) -> None:
