@@ -82,8 +82,10 @@ def run(options: argparse.Namespace) -> int:
     check_sampling(options)
     scripts = read_scripts(options)
     machine = boot(options)
-    machine.symbols.add(symbols := find_symbols(options.symbols, options.kernel, machine))
-    warn_of_other_build(symbols, machine)
+    symbols = find_symbols(options.symbols, options.kernel, machine)
+    if symbols is not None:
+        machine.symbols.add(symbols)
+        warn_of_other_build(symbols, machine)
     if options.count is not None:
         machine.counters.start()
     start_sampling(options, machine)
@@ -197,8 +199,8 @@ def boot(options: argparse.Namespace) -> Machine:
     return machine
 
 
-def find_symbols(given: Path | None, kernel: Path, machine: Machine) -> SymbolTable:
-    """The symbols of the file given, else the kernel's own. Raises Refused for the file given."""
+def find_symbols(given: Path | None, kernel: Path, machine: Machine) -> SymbolTable | None:
+    """The symbols of the file given, else the kernel's own, if it has any. Raises Refused for the file given."""
     if given is None:
         own = machine.boot_state.symbols_file if machine.boot_state is not None else None
         return symbols_of_kernel(kernel, own)

@@ -169,7 +169,9 @@ class Machine(Tools):
         if path is not None:
             self.symbols.add(load_symbols(Path(path)))
         elif self.kernel is not None and self.boot_state is not None:
-            self.symbols.add(symbols_of_kernel(self.kernel, self.boot_state.symbols_file))
+            found = symbols_of_kernel(self.kernel, self.boot_state.symbols_file)
+            if found is not None:
+                self.symbols.add(found)
 
     @property
     def kernel(self) -> Path | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dbgvmm import Machine
+from dbgvmm import Machine, MachineConfig
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.commands.backtrace import backtrace, info_line, list_source
 from dbgvmm.commands.parameters import Count
-from dbgvmm.commands.symbols import info_address, info_functions, info_symbol, info_variables, symbols_command
+from dbgvmm.commands.symbols import SourceList, info_address, info_functions, info_symbol, info_variables, symbols_command
 from dbgvmm.debug.symbols import load_symbols
 
 Guest = Callable[[str], Path]
@@ -198,3 +199,15 @@ def test_build_ids_decide_where_there_are_some(
     row = symbols_command(session).sources[0]
     assert row.state == "differs"
     assert "build id 78563412, there aabbccdd" in row.match
+
+
+def test_a_kernel_without_symbols_adds_no_source(guest: Guest, tmp_path: Path) -> None:
+    stripped = tmp_path / "kernel.elf"
+    subprocess.run(["objcopy", "--strip-all", guest("hello"), stripped], check=True)
+    machine = Machine(MachineConfig(memory=32 << 20))
+    machine.boot(stripped)
+    machine.load_symbols()
+    assert symbols_command(Session(machine)).sources == ()
+    line = [sys.executable, "-m", "dbgvmm", "run", str(stripped), "--memory", "32M", "-e", "symbols", "--batch"]
+    shown = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == str(SourceList(()))
