@@ -317,6 +317,39 @@ def test_what_is_not_chained_is_dashed(booted: Booted, guest: Callable[[str], Pa
     assert "style=solid" in text
 
 
+def test_a_counted_call_through_a_pointer_leads_to_what_it_has_called(booted: Booted, guest: Callable[[str], Path]) -> None:
+    found = session(booted, guest, "cpubound-small")
+    found.machine.counters.start()
+    found.machine.run()
+    graph = tc_graph(found, address(found, "run_sort")).graph
+    titles = {node.key: node.title for node in graph.nodes}
+    edges = [edge for edge in graph.edges if edge.times is not None]
+    times = {titles[edge.target].partition("<")[2].rstrip(">"): edge.times for edge in edges}
+    counts = found.machine.counters.counts()
+    assert times.keys() == {"ascending", "descending", "by_low_half"}
+    assert times == {name: counts.at(found.symbols[name].address) for name in times}
+    assert {edge.label for edge in edges} == {"call"}
+    assert not any(edge.source == edges[0].source and edge.target == "lookups" for edge in graph.edges)
+    assert f'label="call, {times["ascending"]:,} times"' in to_dot(graph)
+
+
+def test_calls_that_are_not_told_apart_lead_to_the_lookup_table(booted: Booted, guest: Callable[[str], Path]) -> None:
+    found = session(booted, guest, "exceptions")
+    found.machine.counters.start()
+    found.machine.run()
+    edges = tc_graph(found, address(found, "catch_call")).graph.edges
+    source = next(edge.source for edge in edges if edge.times is not None)
+    assert any(edge.source == source and edge.target == "lookups" for edge in edges)
+
+
+def test_without_counts_it_leads_to_the_lookup_table(booted: Booted, guest: Callable[[str], Path]) -> None:
+    found = session(booted, guest, "cpubound-small")
+    found.machine.run()
+    graph = tc_graph(found, Address(found.symbols["run_sort"].address)).graph
+    assert any(edge.target == "lookups" and edge.label == "call" for edge in graph.edges)
+    assert not any(edge.times for edge in graph.edges)
+
+
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
 def test_graphviz_draws_every_node(ended: Session, tmp_path: Path) -> None:
     graph = tc_graph(ended, address(ended, "kmain"), svg=tmp_path / "kmain.svg").graph

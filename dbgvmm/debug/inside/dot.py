@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from dbgvmm.debug.inside.graph import CodeGraph, Node
+from dbgvmm.debug.inside.graph import Branch, CodeGraph, Node
 
 _DRAWN_WITHIN: Final = 120
 """Seconds that `dot` may take."""
@@ -26,6 +26,10 @@ def _label(node: Node) -> str:
     return _quoted("\n".join(lines)).replace("\n", "\\l")[:-1] + '\\l"'
 
 
+def _edge_label(edge: Branch) -> str:
+    return edge.label if edge.times is None else f"{edge.label}, {edge.times:,} times"
+
+
 def to_dot(graph: CodeGraph) -> str:
     """The graph in the DOT language: boxes with code, dashed edges where nothing is chained."""
     shapes = {"unit": "box", "untranslated": "ellipse", "outside": "ellipse", "lookups": "diamond"}
@@ -33,7 +37,7 @@ def to_dot(graph: CodeGraph) -> str:
     lines += [f"    {_quoted(node.key)} [shape={shapes[node.kind]}, label={_label(node)}];" for node in graph.nodes]
     lines += [
         f"    {_quoted(edge.source)} -> {_quoted(edge.target)} "
-        f"[style={'solid' if edge.linked else 'dashed'}, label={_quoted(edge.label)}];"
+        f"[style={'solid' if edge.linked else 'dashed'}, label={_quoted(_edge_label(edge))}];"
         for edge in graph.edges
     ]
     return "\n".join([*lines, "}"]) + "\n"

@@ -1,14 +1,17 @@
 """The control-flow graph of guest code, out of its translation units: what has run, and how it went on from there.
 
 Direct branches are known exactly, chained or not. An indirect branch goes through the lookup table, which all of them share:
-so it leads to a node of its own, and from there to the units that lookups have arrived at, whichever branch it was.
+so it leads to a node of its own, and from there to the units that lookups have arrived at, whichever branch it was. Where
+calls through pointers went is known if execution counters ran (`counters start`): they lead there, and say how often.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from dbgvmm.bt.counting import UNKNOWN
 from dbgvmm.bt.units import Edge, TranslationUnit
 from dbgvmm.debug.inside.sites import NoUnit, place
 from dbgvmm.debug.inside.units import Choice, live_units
@@ -41,13 +44,14 @@ class Node:
 class Branch:
     """A way from node to node. linked: it is chained (or, from the lookup table, its slot is filled). label: "side exit after
     3" (instructions), "taken", "falls through", "jump", "call", "goes on"; the mnemonic of an indirect branch; "behind ..." a
-    callout.
+    callout. times: how often a call through a pointer went this way, None if that was not counted.
     """
 
     source: str
     target: str
     linked: bool
     label: str
+    times: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,19 @@ class CodeGraph:
     units: int
     nodes: tuple[Node, ...]
     edges: tuple[Branch, ...]
+
+
+IndirectCalls = Mapping[tuple[int, bool], Mapping[int, int]]
+"""By call through a pointer (address, whether at CPL 3): how often to which address; UNKNOWN for those beyond the first few."""
+
+
+def _indirect_calls(machine: Machine) -> IndirectCalls:
+    found: dict[tuple[int, bool], dict[int, int]] = {}
+    for item, targets in machine.counters.counts().indirect_calls.items():
+        where = found.setdefault((item.address, item.user), {})
+        for target, times in targets.items():
+            where[target] = where.get(target, 0) + times
+    return found
 
 
 def _key(unit: TranslationUnit) -> str:
@@ -76,27 +93,33 @@ def code_graph(machine: Machine, start: int, end: int) -> CodeGraph:
         raise NoUnit(f"nothing from {place(machine.symbols, start)} up to {end:#x} is translated: it has not run (lately)")
     nodes: dict[str, Node] = {}
     edges: dict[Branch, None] = {}
+    called = _indirect_calls(machine)
     for unit in units:
         shown = view(machine, unit)
         nodes[_key(unit)] = _node(unit, shown)
+
+    def node_at(address: int) -> str:
+        """The node of code that begins there."""
+        unit = next((other for other in units if other.guest_rip == address), None)
+        return _key(unit) if unit is not None else _elsewhere(machine, nodes, address, start <= address < end)
+
     for unit in units:
         shown = view(machine, unit)
         for edge in unit.edges:
-            target = edge.target
-            if target is None:
-                target = next((other for other in units if other.guest_rip == edge.guest_rip), None)
-            key = _key(target) if target is not None else f"x{edge.guest_rip:x}"
+            key = _key(edge.target) if edge.target is not None else node_at(edge.guest_rip)
             if key not in nodes:
-                inside = start <= edge.guest_rip < end
-                title = place(machine.symbols, edge.guest_rip) + (", not translated" if inside else "")
-                nodes[key] = Node(key, title, "untranslated" if inside else "outside", (), None)
+                _elsewhere(machine, nodes, edge.guest_rip, start <= edge.guest_rip < end, key)
             edges[Branch(_key(unit), key, edge.target is not None, _label(unit, edge, shown))] = None
         last = shown.instructions[-1] if shown.instructions else None
         if last is not None and last.mark in (INDIRECT, CALLOUT):
-            if last.mark == INDIRECT:
+            targets = called.get((last.line.address, unit.page.user), {})
+            for target, times in sorted(targets.items()):
+                if target != UNKNOWN:
+                    edges[Branch(_key(unit), node_at(target), True, last.line.mnemonic, times)] = None
+            if last.mark == INDIRECT and (not targets or UNKNOWN in targets):
                 nodes.setdefault(LOOKUPS, Node(LOOKUPS, "the lookup table", "lookups", (), None))
                 edges[Branch(_key(unit), LOOKUPS, True, last.line.mnemonic)] = None
-            else:
+            if last.mark == CALLOUT:
                 behind_it = next((each for each in units if each.guest_rip == last.line.address + len(last.line.code)), None)
                 if behind_it is not None:
                     edges[Branch(_key(unit), _key(behind_it), False, f"behind {last.line.mnemonic}")] = None
@@ -106,6 +129,15 @@ def code_graph(machine: Machine, start: int, end: int) -> CodeGraph:
             edges[Branch(LOOKUPS, _key(unit), True, "")] = None
     name = machine.symbols.describe(start) or f"{start:#x}"
     return CodeGraph(name, start, end, len(units), tuple(nodes.values()), tuple(edges))
+
+
+def _elsewhere(machine: Machine, nodes: dict[str, Node], address: int, inside: bool, key: str = "") -> str:
+    """The node of code that is none of the units shown."""
+    key = key or f"x{address:x}"
+    if key not in nodes:
+        title = place(machine.symbols, address) + (", not translated" if inside else "")
+        nodes[key] = Node(key, title, "untranslated" if inside else "outside", (), None)
+    return key
 
 
 def _label(unit: TranslationUnit, edge: Edge, shown: UnitView) -> str:
