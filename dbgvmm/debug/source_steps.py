@@ -21,6 +21,7 @@ from dbgvmm.debug.expressions import ExpressionCondition, Names, Values, parse
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols.line_unit import SourceLine
 from dbgvmm.debug.unwind import UnwindEnd
+from dbgvmm.debug.unwind.methods import BY_TABLES
 from dbgvmm.mmu.linear import NotMapped
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 STEPPED: Final = Stop(StopKind.STEP, "stepped")
 RETURNED: Final = Stop(StopKind.STEP, "returned")
-_EXACT_METHODS: Final = ("cfi", "orc")
-"""Those that find a frame's CFA at each of its instructions."""
 _MOST_ARGUMENTS: Final = 1 << 16
 """Bytes that a `ret N` can take off the stack beside the return address."""
 _BITS: Final = {Mode.LONG64: 64, Mode.PROTECTED32: 32, Mode.COMPAT32: 32}
@@ -193,7 +192,7 @@ class SourceSteps:
         """The CFA of the frame that the CPU stands in, if that is known for certain."""
         machine = self._machine
         try:
-            caller = machine.unwinder.returns_to(_EXACT_METHODS)
+            caller = machine.unwinder.returns_to(BY_TABLES)
         except UnwindEnd:
             return None
         return caller.sp

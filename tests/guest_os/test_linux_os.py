@@ -18,6 +18,7 @@ from dbgvmm.guest_os.linux.layouts import Layouts
 from dbgvmm.guest_os.linux.names import NameTable
 from dbgvmm.guest_os.linux.system import Linux, detect_linux
 from dbgvmm.guest_os.reading import translate
+from dbgvmm.repl import status_line
 
 pytestmark = [
     pytest.mark.xdist_group("linux-os"),  # one boot for all of them
@@ -199,6 +200,23 @@ def test_orc_leads_through_an_interrupt(linux: LinuxGuest, session: Session) -> 
     names = [linux.machine.symbols.describe(frame.place).partition("+")[0] for frame in linux.machine.unwinder.frames()]
     assert names[0] == "timer_interrupt"
     assert "asm_common_interrupt" in names[:-1]
+
+
+def test_the_idle_task_leads_back_to_the_first_instructions_that_are_freed_by_now(linux: LinuxGuest, session: Session) -> None:
+    linux.until_breakpoint(symbol(linux, "do_idle"))
+    machine = linux.machine
+    trace = machine.unwinder.frames()
+    names = [machine.symbols.describe(frame.place).partition("+")[0] for frame in trace]
+    assert names[:2] == ["do_idle", "cpu_startup_entry"]
+    assert trace.complete, trace.end
+    assert names[-2:] == ["x86_64_start_kernel", "secondary_startup_64_no_verify"]
+    assert "start_kernel" in names
+    assert machine.unwinder.quick() == tuple(frame.pc for frame in trace)
+
+
+def test_the_status_line_names_the_task(linux: LinuxGuest, session: Session) -> None:
+    linux.until_breakpoint(symbol(linux, "do_idle"))
+    assert " CPL 0 | swapper/0 (0) | " in status_line(session)
 
 
 def test_asking_changes_nothing(linux: LinuxGuest, session: Session, table: CommandTable) -> None:

@@ -16,6 +16,9 @@ from dbgvmm.debug.unwind.stack import StackMemory
 SELECTOR_RPL = 3
 """A selector's requested privilege level; in a saved CS, the CPL (Intel SDM vol. 3A, 3.4.2)."""
 
+BY_TABLES = ("cfi", "ORC")
+"""Methods that have been told of each instruction by who made the code: what they know is so, and they know only code."""
+
 
 class UnwindEnd(Exception):
     """There is no caller, or none that can be found. The message says why; outermost: because nothing called this."""

@@ -36,6 +36,8 @@ class _Slow(Protocol):
 
     def innermost(self) -> Registers: ...
 
+    def described(self, frame: Registers, stack: StackMemory) -> bool: ...
+
 
 class QuickUnwinder:
     """Applies known rules. Rules of the kernel's half are everybody's; those of the lower half one address space's."""
@@ -151,7 +153,7 @@ class QuickUnwinder:
     ) -> _Known:
         registers = self._registers(pc, sp, bp, exact, user, innermost)
         known = _COMPLEX
-        if not self._stack.executable(pc):
+        if not self._stack.executable(pc) and not self._slow.described(registers, self._stack):
             known = int(Base.OUTERMOST), 0, None, False
         else:
             for method in self._slow.methods:

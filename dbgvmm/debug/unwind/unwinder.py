@@ -14,7 +14,7 @@ from dbgvmm.debug.unwind.cfi import CfiMethod
 from dbgvmm.debug.unwind.frame_pointer import FramePointerMethod
 from dbgvmm.debug.unwind.frames import GPR_OF_DWARF, Backtrace, Registers, StackFrame
 from dbgvmm.debug.unwind.interrupt_frame import InterruptFrameMethod
-from dbgvmm.debug.unwind.methods import UnwindEnd, UnwindMethod
+from dbgvmm.debug.unwind.methods import BY_TABLES, UnwindEnd, UnwindMethod
 from dbgvmm.debug.unwind.quick import QuickUnwinder
 from dbgvmm.debug.unwind.stack import StackMemory, Unreadable
 from dbgvmm.mmu.linear import GuestMemory
@@ -118,12 +118,16 @@ class Unwinder:
             reason = reason or problem
         raise reason or UnwindEnd("no method knows the caller")
 
-    @staticmethod
-    def _check(frame: Registers, caller: Registers, stack: StackMemory) -> None:
+    def described(self, frame: Registers, stack: StackMemory) -> bool:
+        """Whether tables describe the place, be it that its code is not there any more: a kernel frees what has only
+        initialised it, and the stack of its idle task still leads there."""
+        return any(method.name in BY_TABLES and method.rule(frame, stack) is not None for method in self.methods)
+
+    def _check(self, frame: Registers, caller: Registers, stack: StackMemory) -> None:
         """Raises UnwindEnd for what cannot be a caller."""
         if not caller.pc:
             raise UnwindEnd("the return address is 0", outermost=True)
-        if not is_canonical(caller.pc) or not stack.executable(caller.pc):
+        if not is_canonical(caller.pc) or not (stack.executable(caller.pc) or self.described(caller, stack)):
             raise UnwindEnd(f"the return address {caller.pc:#x} is no code")
         if not caller.exact and caller.sp <= frame.sp:
             raise UnwindEnd(f"the stack at {frame.sp:#x} leads back to {caller.sp:#x}")
