@@ -128,13 +128,15 @@ class UnitCounting:
         return self.executions
 
     def _take_targets(self, words: list[int], first: int, unit: TranslationUnit) -> None:
-        targets = self.targets.setdefault(_key(unit), {})
         for at in range(first + FIRST, first + ELSEWHERE, 2):
             if words[at + 1]:
-                target = -words[at] & MASK64
-                targets[target] = targets.get(target, 0) + words[at + 1]
+                self._went(unit, -words[at] & MASK64, words[at + 1])
         if words[first + ELSEWHERE]:
-            targets[UNKNOWN] = targets.get(UNKNOWN, 0) + words[first + ELSEWHERE]
+            self._went(unit, UNKNOWN, words[first + ELSEWHERE])
+
+    def _went(self, unit: TranslationUnit, target: int, times: int) -> None:
+        targets = self.targets.setdefault(_key(unit), {})
+        targets[target] = targets.get(target, 0) + times
 
     def _runs(self, unit: TranslationUnit) -> dict[int, int]:
         key = _key(unit)
@@ -145,8 +147,7 @@ class UnitCounting:
 
     def went(self, unit: TranslationUnit, target: int) -> None:
         """A precise unit ended in a branch through a pointer, to `target`."""
-        targets = self.targets.setdefault(_key(unit), {})
-        targets[target] = targets.get(target, 0) + 1
+        self._went(unit, target, 1)
 
     def forget_units(self) -> None:
         """The TC is about to be flushed: take the units' counts, and let them go."""

@@ -165,6 +165,17 @@ def test_where_calls_through_pointers_go_is_counted_with_flags_alive(functions: 
         assert sum(found == times for found in known.values()) >= SLOTS - 1 and targets[UNKNOWN] > times
 
 
+def test_a_call_through_a_pointer_that_is_never_reached_went_nowhere() -> None:
+    """Its unit is left before it."""
+    program = Assembler().raw("90 31 c0 85 c0").branch(Code.JE_REL8_64, "end").raw("ff d3").label("end").raw("90").program()
+    world().load(program)
+    world().machine.counters.clear()
+    world().run_freely(program.end, 1)
+    counts = world().machine.counters.counts()
+    assert counts.at(program.start) == 1
+    assert counts.indirect_calls == {}
+
+
 @RINGS
 @pytest.mark.parametrize("rounds", [6, 60])
 def test_code_that_changes_itself_keeps_the_counts_of_what_it_was(rounds: int, cpl: int) -> None:
