@@ -55,4 +55,4 @@ def test_linux_is_counted_exactly_and_does_not_notice() -> None:
     assert sum(item.instructions for item in profile.functions.values()) == moment
     calls = counts.indirect_calls
     assert all(sum(targets.values()) == counts.instructions[item] for item, targets in calls.items())
-    assert len(calls) > 1000
+    assert len(calls) > 500
