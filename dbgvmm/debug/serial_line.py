@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbgvmm.debug.stops import Stop, StopKind
@@ -25,6 +26,8 @@ class SerialLine:
         self._machine = machine
         self._awaited = b""
         self._unread = bytearray()
+        self.observers: tuple[Callable[[bytes], None], ...] = ()
+        """Called with what the guest prints, as it does. They may change nothing."""
 
     @property
     def text(self) -> str:
@@ -62,6 +65,8 @@ class SerialLine:
 
     def printed(self, data: bytes, most: int) -> None:
         """The guest prints. At least the newest `most` bytes that no wait has seen are kept."""
+        for observer in self.observers:
+            observer(data)
         unread = self._unread
         unread += data
         if self._awaited and self._awaited in unread[-len(data) - len(self._awaited) :]:

@@ -30,7 +30,10 @@ LEAST_WIDTH: Final = 0.1
 """Pixels; what is narrower is not drawn."""
 CHARACTER: Final = 6.7
 """Width of a character of a frame's name, in pixels, on average."""
-_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_SHOWN: Final = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u200d\u2010-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+"""What XML cannot have, control characters, and those that turn the direction of text, of what is around it too."""
 _UNITS: Final[dict[Measure, str]] = {"guest": "instructions", "monitor": "ns of the host"}
 _LABELS: Final[dict[Measure, str]] = {"guest": "guest time", "monitor": "VMM time"}
 _MOST_GROWN: Final = 0.10
@@ -40,16 +43,17 @@ _MOST_GROWN: Final = 0.10
 @dataclass(frozen=True)
 class FlameOptions:
     """title: what it is a picture of. orientation: "flame" grows upwards, "icicle" hangs down. before: an earlier profile;
-    colours then tell what has grown (red) and shrunk (blue)."""
+    colours then tell what has grown (red) and shrunk (blue). least_width: pixels; what is narrower is not drawn."""
 
     title: str = "dbgvmm"
     orientation: Orientation = "flame"
     before: Profile | None = None
+    least_width: float = LEAST_WIDTH
 
 
 def clean(text: str) -> str:
-    """Text for XML: one line, escaped, without characters that XML cannot have."""
-    return escape(_NOT_XML.sub("\ufffd", text).translate({9: " ", 10: " ", 13: " "}))
+    """Text for XML and HTML, attributes too: one line, escaped, without characters that cannot be shown."""
+    return escape(_NOT_SHOWN.sub("\ufffd", text).translate({9: " ", 10: " ", 13: " "}), {'"': "&quot;"})
 
 
 def flame_svg(profile: Profile, options: FlameOptions | None = None) -> bytes:
@@ -146,12 +150,12 @@ def _view(tree: FlameNode, measure: Measure, rows: int, options: FlameOptions, h
     yield f'<g class="view" data-measure="{measure}" data-total="{total}"{style}>\n'
     undrawn = 0
     for place in placed(tree):
-        if place.node.weight * scale >= LEAST_WIDTH or not place.depth:
+        if place.node.weight * scale >= options.least_width or not place.depth:
             yield _frame(place, tree, scale, rows, measure, options)
         else:
             undrawn += 1
     if undrawn:
-        yield f"<desc>{undrawn} frames are narrower than {LEAST_WIDTH} pixels and not drawn</desc>\n"
+        yield f"<desc>{undrawn} frames are narrower than {options.least_width} pixels and not drawn</desc>\n"
     yield "</g>\n"
 
 

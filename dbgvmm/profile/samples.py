@@ -122,6 +122,11 @@ class Samples:
         return len(self.order) + self.without_order
 
     @property
+    def ordered(self) -> int:
+        """Samples that have a place in the order of time."""
+        return len(self.order)
+
+    @property
     def instructions(self) -> int:
         """Guest instructions that the samples stand for."""
         return sum(self.order_instructions) + sum(cost.instructions for cost in self._later.values())

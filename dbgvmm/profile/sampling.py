@@ -26,6 +26,7 @@ from dbgvmm.bt.forming import UNROLLED
 from dbgvmm.bt.sampling_points import NEVER
 from dbgvmm.bt.tcdata import MARGIN
 from dbgvmm.profile.current_task import CurrentTask
+from dbgvmm.profile.history import RunHistory
 from dbgvmm.profile.monitor_time import MonitorTime
 from dbgvmm.profile.samples import Samples, StackKey, Task
 from dbgvmm.timeline.clock import NS_PER_SECOND
@@ -71,10 +72,14 @@ class Tail:
 class Sampler:
     """Takes samples of one machine while it is `on`. What it costs while it is off is nothing.
 
-    walk: how stacks are found. task: which task runs, where somebody knows the guest's operating system.
+    walk: how stacks are found. task: which task runs, where somebody knows the guest's operating system. history: what else
+    is kept of the run meanwhile.
     """
 
-    def __init__(self, dispatcher: Dispatcher, walk: StackWalker, task: Callable[[], Task | None] | None = None) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, walk: StackWalker, task: Callable[[], Task | None] | None = None,
+        history: RunHistory | None = None,
+    ) -> None:  # fmt: skip
         self._dispatcher = dispatcher
         self._points = dispatcher.sampling
         self._cpu = dispatcher.cpu
@@ -83,6 +88,7 @@ class Sampler:
         self._time = MonitorTime(dispatcher.ledger)
         self.walk = walk
         self.task = task
+        self.history = history
         self.samples = Samples()
         self.period = 0
         """Instructions from one sample to the next, on average; 0: it was never on."""
@@ -108,6 +114,8 @@ class Sampler:
         self._points.on_sample = self._take
         self._spread = period >> 2
         self._points.at = self._aim()
+        if self.history is not None:
+            self.history.begin(period, self.samples.ordered)
 
     def stop(self) -> None:
         """Take no more samples. What has passed since the last one counts where the guest is now."""
@@ -115,12 +123,16 @@ class Sampler:
             self._close()
         self.on = False
         self._points.at = NEVER
+        if self.history is not None:
+            self.history.end()
 
     def clear(self) -> None:
         """Forget what was sampled; go on if it is on."""
         self.samples.clear()
         self._last = self._dispatcher.count
         self._time.restart()
+        if self.history is not None:
+            self.history.clear()
 
     def tail(self) -> Tail | None:
         """What has passed since the last sample; None if nothing has, or it is off."""
@@ -144,6 +156,8 @@ class Sampler:
             cpu, task = self._cpu, self.task
             key = None if task is None else task(), cpu.cr3 & _SPACE, cpu.cpl, self.walk()
             self.samples.add(key, passed, spent)
+            if self.history is not None:
+                self.history.sampled(count)
         self._number = number = self._number + 1
         at = number * self.period + ((number * _GOLDEN & _MASK) * self._spread >> _BITS)
         if not _LEAST_DISTANCE <= at - count <= 2 * self.period:
@@ -177,7 +191,8 @@ def period_of(hz: int, ns_per_instruction: Fraction) -> int:
 
 def sampler_of(machine: Machine) -> Sampler:
     """A machine's sampler, with the unwinder for its stacks, and tasks as far as the guest's system is known."""
-    return Sampler(machine.dispatcher, partial(machine.unwinder.quick, MAX_DEPTH), CurrentTask(machine.os_finder, machine.cpu))
+    walk = partial(machine.unwinder.quick, MAX_DEPTH)
+    return Sampler(machine.dispatcher, walk, CurrentTask(machine.os_finder, machine.cpu), RunHistory(machine))
 
 
 __all__ = ["DEFAULT_HZ", "LEAST_PERIOD", "MAX_DEPTH", "Sampler", "StackWalker", "Tail", "period_of", "sampler_of"]

@@ -23,12 +23,16 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. anchor: its name in links. note: what is to be seen, in a sentence or two. body: HTML or SVG."""
+    """A part of the page. anchor: its name in links. note: what is to be seen, in a sentence or two. body: HTML or SVG.
+
+    tall: it may be so high that it scrolls by itself.
+    """
 
     anchor: str
     title: str
     note: str
     body: str
+    tall: bool = False
 
 
 def page(title: str, subtitle: str, facts: Sequence[Fact], sections: Sequence[Section]) -> bytes:
@@ -37,9 +41,10 @@ def page(title: str, subtitle: str, facts: Sequence[Fact], sections: Sequence[Se
     cards = "".join(f"<div><dt>{clean(fact.name)}</dt><dd>{clean(fact.value)}</dd></div>" for fact in facts)
     bodies = "".join(
         f'<section id="{clean(section.anchor)}">\n<h2>{clean(section.title)}</h2>\n<p>{clean(section.note)}</p>\n'
-        f'<div class="picture">{section.body}</div>\n</section>\n'
+        f'<div class="picture{" tall" * section.tall}">{section.body}</div>\n</section>\n'
         for section in sections
     )
+    scripts = "".join(asset(name) for name in ("charts.js", "treemap.js"))
     return (
         "<!DOCTYPE html>\n"
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -50,7 +55,7 @@ def page(title: str, subtitle: str, facts: Sequence[Fact], sections: Sequence[Se
         f"<header>\n<h1>{clean(title)}</h1>\n<p>{clean(subtitle)}</p>\n<nav>{links}</nav>\n</header>\n"
         f"<main>\n<dl>{cards}</dl>\n{bodies}</main>\n"
         f"<footer>dbgvmm {VERSION}</footer>\n"
-        f"<script>{asset('report.js')}</script>\n</body>\n</html>\n"
+        f"<script>{scripts}</script>\n</body>\n</html>\n"
     ).encode()
 
 

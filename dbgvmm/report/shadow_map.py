@@ -1,4 +1,4 @@
-"""The shadow tables of an address space as a treemap: areas of the address space, in them ranges with the same rights.
+"""The shadow tables of address spaces as treemaps: areas of the address space, in them ranges with the same rights.
 
 Sizes are logarithms: a page is to be seen beside a gigabyte. Colours tell for whom a range is mapped, hatching what may be
 done there, and a red edge that writes to some of its frames are traced.
@@ -15,6 +15,7 @@ from dbgvmm.debug.symbols import Symbols
 from dbgvmm.hardware.layout import PAGE_SHIFT
 from dbgvmm.mmu.inspect import ShadowRange
 from dbgvmm.profile.flame_svg import clean, fitted
+from dbgvmm.report.regions import Region
 from dbgvmm.report.treemap import Box, squarified
 
 WIDTH: Final = 1200
@@ -22,6 +23,18 @@ HEIGHT: Final = 520
 _AREA_GAP: Final = 1 << 30
 """Bytes between two ranges that are of two areas."""
 _LABEL: Final = 16
+_LEAST_AREA: Final = 0.015
+"""Of the picture: smaller areas are drawn so large that one can point at them."""
+_LEAST_LABEL: Final = 30
+"""Pixels of a box with a name."""
+_HATCH: Final = (
+    '<svg width="0" height="0" class="defs"><defs><pattern id="read-only" width="6" height="6" patternUnits="userSpaceOnUse"'
+    ' patternTransform="rotate(45)"><rect width="2.5" height="6" fill="#fff" fill-opacity=".38"/></pattern></defs></svg>\n'
+)
+_BAR: Final = (
+    '<div class="bar">{choice}<nav class="crumbs"><button type="button" class="whole" disabled>whole address space</button>'
+    "<span></span></nav></div>\n"
+)
 
 
 @dataclass(frozen=True)
@@ -35,25 +48,46 @@ class MappedRange:
 
 @dataclass(frozen=True)
 class MappedArea:
-    """Ranges that lie near each other."""
+    """Ranges that lie near each other. name: what they are for, "" if nobody says."""
 
     start: int
     end: int
+    name: str
     ranges: tuple[MappedRange, ...]
 
 
-def mapped_areas(ranges: Sequence[ShadowRange], traced: Collection[int], symbols: Symbols) -> tuple[MappedArea, ...]:
-    """Ranges (lowest address first) as areas. traced: numbers of guest frames."""
+@dataclass(frozen=True)
+class MappedSpace:
+    """An address space. title: what to call it."""
+
+    title: str
+    areas: tuple[MappedArea, ...]
+
+
+def mapped_areas(
+    ranges: Sequence[ShadowRange], traced: Collection[int], symbols: Symbols, regions: Sequence[Region] = (),
+    cr3: int | None = None,
+) -> tuple[MappedArea, ...]:  # fmt: skip
+    """Ranges (lowest address first) as areas; where a region begins or ends, so does an area.
+
+    traced: numbers of guest frames. cr3: whose names the lower half has, None for the CPU's.
+    """
     areas: list[list[MappedRange]] = []
+    names: list[str] = []
     for each in ranges:
         first = 0 if each.physical is None else each.physical >> PAGE_SHIFT
         frames = () if each.physical is None else range(first, first + each.pages)
-        found = MappedRange(each, symbols.describe(each.start), sum(frame in traced for frame in frames))
-        if areas and each.start - areas[-1][-1].range.end < _AREA_GAP:
+        found = MappedRange(each, symbols.describe(each.start, cr3), sum(frame in traced for frame in frames))
+        name = next((region.name for region in regions if region.start <= each.start < region.end), "user" if each.user else "")
+        if areas and names[-1] == name and each.start - areas[-1][-1].range.end < _AREA_GAP:
             areas[-1].append(found)
         else:
             areas.append([found])
-    return tuple(MappedArea(area[0].range.start, area[-1].range.end, tuple(area)) for area in areas)
+            names.append(name)
+    return tuple(
+        MappedArea(area[0].range.start, area[-1].range.end, name, tuple(area))
+        for area, name in zip(areas, names, strict=True)
+    )
 
 
 def weight(pages: int) -> float:
@@ -61,17 +95,25 @@ def weight(pages: int) -> float:
     return 1 + log2(pages)
 
 
-def shadow_map(areas: Sequence[MappedArea]) -> str:
-    """The picture, an `svg` element; a click on an area enlarges it."""
-    sizes = [sum(weight(each.range.pages) for each in area.ranges) for area in areas]
-    body = "".join(
-        _area(area, box) for area, box in zip(areas, squarified(sizes, Box(0, 0, WIDTH, HEIGHT)), strict=True)
-    )
+def shadow_maps(spaces: Sequence[MappedSpace]) -> str:
+    """The pictures, HTML: the first address space is shown, the others can be chosen. A click on an area enlarges it."""
+    choice = ""
+    if len(spaces) > 1:
+        options = "".join(f'<option value="{at}">{clean(space.title)}</option>' for at, space in enumerate(spaces))
+        choice = f"<label>address space <select>{options}</select></label>"
+    maps = "".join(_map(space, at) for at, space in enumerate(spaces))
+    return f'<div class="treemap">{_HATCH}{_BAR.format(choice=choice)}{maps}</div>\n'
+
+
+def _map(space: MappedSpace, at: int) -> str:
+    sizes = [sum(weight(each.range.pages) for each in area.ranges) for area in space.areas]
+    least = sum(sizes) * _LEAST_AREA
+    boxes = squarified([max(size, least) for size in sizes], Box(0, 0, WIDTH, HEIGHT))
+    body = "".join(_area(area, box) for area, box in zip(space.areas, boxes, strict=True))
+    style = ' style="display:none"' if at else ""
     return (
-        f'<svg class="map shadow" data-zoom="" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">\n'
-        '<defs><pattern id="read-only" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-        '<rect width="2.5" height="6" fill="#fff" fill-opacity=".38"/></pattern></defs>\n'
-        f"{body}</svg>\n"
+        f'<svg class="map shadow" data-space="{at}" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"{style}>\n'
+        f"<title>{clean(space.title)}</title>\n{body}</svg>\n"
     )
 
 
@@ -79,38 +121,38 @@ def _area(area: MappedArea, box: Box) -> str:
     outer = box.inner(2)
     room = outer.inner(1, _LABEL)
     size = _size(sum(each.range.pages for each in area.ranges))
-    title = f"{area.start:#x} to {area.end - 1:#x}: {size} in {len(area.ranges)} ranges"
+    where = f"{area.start:#x} to {area.end - 1:#x}: {size} in {len(area.ranges):,} range{'s' * (len(area.ranges) > 1)}"
+    title = f"{area.name}: {where}" if area.name else where
     cells = zip(area.ranges, squarified([weight(each.range.pages) for each in area.ranges], room), strict=True)
     return (
-        f'<g data-box="{outer.x:.2f} {outer.y:.2f} {outer.width:.2f} {outer.height:.2f}">'
-        f'<rect class="area free" {_place(outer)}><title>{clean(title)}</title></rect>'
-        f'<text x="{outer.x + 5:.2f}" y="{outer.y + 12:.2f}">{clean(fitted(title, outer.width))}</text>\n'
+        f'<g class="group" data-name="{clean(title)}"><rect class="area" {_place(outer)}><title>{clean(title)}</title></rect>'
+        f'<text x="{outer.x + 5:.1f}" y="{outer.y + 12:.1f}">{clean(fitted(title, outer.width))}</text>\n'
         f"{''.join(_cell(each, cell) for each, cell in cells)}</g>\n"
     )
 
 
 def _cell(mapped: MappedRange, box: Box) -> str:
+    """One range. The first line of its title is its name, the label when there is room."""
     found = mapped.range
     rights = f"r{'w' if found.writable else '-'}{'x' if found.executable else '-'}"
     kind = "user" if found.user else "kernel"
-    where = "scattered" if found.physical is None else f"physical {found.physical:#x}"
-    lines = f"{found.start:#x} to {found.end - 1:#x}: {_size(found.pages)}, {rights}, {kind}, {where}"
-    if mapped.symbol:
-        lines += f", {mapped.symbol}"
+    where = "scattered frames" if found.physical is None else f"physical {found.physical:#x}"
+    name = f"{mapped.symbol or f'{found.start:#x}'} {rights}"
+    lines = f"{found.start:#x} to {found.end - 1:#x}: {_size(found.pages)}, {kind}, {where}"
     if mapped.traced:
-        lines += f", {mapped.traced} traced"
-    name = mapped.symbol or f"{found.start:#x}"
-    label = fitted(f"{name} {rights}", box.width) if box.height > 16 else ""
+        lines += f", {mapped.traced:,} traced"
     traced = " traced" if mapped.traced else ""
-    hatch = "" if found.writable else f'<rect {_place(box)} fill="url(#read-only)" pointer-events="none"/>'
+    hatch = "" if found.writable else f'<rect class="hatch" {_place(box)}/>'
+    label = fitted(name, box.width) if box.height > _LABEL and box.width > _LEAST_LABEL else ""
     return (
-        f'<rect class="cell {kind}{traced}" {_place(box)}><title>{clean(lines)}</title></rect>{hatch}'
-        f'<text x="{box.x + 4:.2f}" y="{box.y + 13:.2f}">{clean(label)}</text>\n'
+        f'<g class="range" data-weight="{weight(found.pages):.2f}"><rect class="cell {kind}{traced}" {_place(box)}>'
+        f"<title>{clean(name)}\n{clean(lines)}</title></rect>{hatch}"
+        f'<text x="{box.x + 4:.1f}" y="{box.y + 13:.1f}">{clean(label)}</text></g>\n'
     )
 
 
 def _place(box: Box) -> str:
-    return f'x="{box.x:.2f}" y="{box.y:.2f}" width="{box.width:.2f}" height="{box.height:.2f}"'
+    return f'x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}"'
 
 
 def _size(pages: int) -> str:
@@ -120,4 +162,4 @@ def _size(pages: int) -> str:
     return f"{kib / 1024:.1f} MiB" if kib < 1 << 20 else f"{kib / (1 << 20):.1f} GiB"
 
 
-__all__ = ["HEIGHT", "WIDTH", "MappedArea", "MappedRange", "mapped_areas", "shadow_map", "weight"]
+__all__ = ["HEIGHT", "WIDTH", "MappedArea", "MappedRange", "MappedSpace", "mapped_areas", "shadow_maps", "weight"]

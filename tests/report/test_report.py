@@ -14,7 +14,8 @@ from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.debug.symbols import Symbols, load_symbols
 from dbgvmm.mmu.inspect import ShadowRange
 from dbgvmm.report import Fact, Section, machine_report, page
-from dbgvmm.report.shadow_map import mapped_areas, shadow_map
+from dbgvmm.report.regions import Region
+from dbgvmm.report.shadow_map import MappedSpace, mapped_areas, shadow_maps
 from dbgvmm.report.tc_map import TcPageInfo, TcPart, tc_map, tc_parts
 from dbgvmm.report.treemap import Box, squarified
 from tests.browser import Browser, alike, chromium, colour
@@ -65,7 +66,7 @@ def test_the_page_is_one_file_with_all_sections(machine: Machine) -> None:
     reader = Balance()
     reader.feed(text)
     assert not reader.open
-    assert {"flame", "tc", "shadow"} <= set(reader.ids) and len(reader.ids) == len(set(reader.ids))
+    assert {"timeline", "ledger", "flame", "functions", "tc", "shadow"} <= set(reader.ids) and len(reader.ids) == len(set(reader.ids))
     assert not re.search(r"(src|href)=\"(?!#)", text) and "@import" not in text
     assert f"{machine.count:,}" in text
 
@@ -102,8 +103,8 @@ def test_the_shadow_map_has_every_range_and_every_trace() -> None:
     areas = mapped_areas(ranges, {5, 6, 9}, Symbols())
     assert [[each.range for each in area.ranges] for area in areas] == [ranges[:2], ranges[2:]]
     assert [each.traced for area in areas for each in area.ranges] == [2, 0, 3]
-    svg = shadow_map(areas)
-    assert svg.count("data-box=") == 2 and svg.count('class="cell') == 3 and svg.count(" traced") >= 2
+    text = shadow_maps([MappedSpace("one", areas)])
+    assert text.count('class="group"') == 2 and text.count('class="cell') == 3 and text.count(' traced"') == 2
 
 
 def test_a_treemap_fills_its_box_in_proportion() -> None:
@@ -127,34 +128,76 @@ def test_a_treemap_of_nothing_is_nothing() -> None:
 @needs_browser
 @pytest.mark.parametrize(("scheme", "kernel"), [("light", "#f2a26b"), ("dark", "#c97a43")])
 def test_a_cell_is_drawn_in_its_colour(browser: Browser, tmp_path: Path, scheme: str, kernel: str) -> None:
-    part = TcPart("all", 0, 200, (TcPageInfo(3, "kernel", 0x1000, "f", 9, 4096),))
+    part = TcPart("all", 0, 200, (TcPageInfo(3, "kernel", 0x1000, ("f",), 9, 4096),))
     file = tmp_path / "map.html"
     file.write_bytes(page("t", "s", [], [Section("tc", "TC", "", tc_map((part,)))]))
     shown = browser.open(file, scheme)  # type: ignore[arg-type]  # light or dark
     middle = "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelectorAll('.cell')[{}].getBoundingClientRect())"
-    assert alike(shown.pixel(*shown.evaluate(middle.format(3))), colour(kernel))
-    assert not alike(shown.pixel(*shown.evaluate(middle.format(4))), colour(kernel))
+    assert alike(shown.pixel(*shown.evaluate(middle.format(1))), colour(kernel))
+    assert not alike(shown.pixel(*shown.evaluate(middle.format(2))), colour(kernel))
+
+
+def shadow_page(file: Path, *spaces: MappedSpace) -> Path:
+    file.write_bytes(page("t", "s", [], [Section("shadow", "S", "", shadow_maps(spaces))]))
+    return file
 
 
 @needs_browser
 def test_an_area_of_the_shadow_map_is_enlarged_by_a_click(browser: Browser, tmp_path: Path) -> None:
     far = 1 << 40
     ranges = [ShadowRange(0, 0x1000, 0, True, True, False), ShadowRange(far, far + 0x1000, 0, True, False, False)]
-    file = tmp_path / "map.html"
-    file.write_bytes(page("t", "s", [], [Section("shadow", "S", "", shadow_map(mapped_areas(ranges, (), Symbols())))]))
-    shown = browser.open(file)
-    user, kernel = "#85b7de", "#f2a26b"
-    at = shown.evaluate("(r => [r.x, r.y, r.width, r.height])(document.querySelector('svg').getBoundingClientRect())")
-    left, right = (at[0] + at[2] / 4, at[1] + at[3] / 2), (at[0] + at[2] * 3 / 4, at[1] + at[3] / 2)
-    assert alike(shown.pixel(*left), colour(user)) and alike(shown.pixel(*right), colour(kernel))
+    space = MappedSpace("one", mapped_areas(ranges, (), Symbols(), [Region(far, far + 0x2000, "its heap")]))
+    shown = browser.open(shadow_page(tmp_path / "map.html", space))
+    user, kernel = colour("#85b7de"), colour("#f2a26b")
+    x, y, width, height = shown.evaluate(
+        "(r => [r.x, r.y, r.width, r.height])(document.querySelector('svg.map').getBoundingClientRect())"
+    )
+    left, right = (x + width / 4, y + height / 2), (x + width * 3 / 4, y + height / 2)
+    crumb = "document.querySelector('.crumbs span').textContent"
+
+    def both() -> tuple[bool, bool]:
+        shown.move(5, 5)
+        return alike(shown.pixel(*left), kernel), alike(shown.pixel(*right), kernel)
+
+    assert alike(shown.pixel(*left), user) and both() == (False, True)
+    assert shown.evaluate(crumb) == ""
+    shown.click(*right)
+    assert both() == (True, True), "it has the whole picture"
+    assert shown.evaluate(crumb).startswith(" › its heap: 0x10000000000 to 0x10000000fff")
     shown.click(*left)
-    shown.move(5, 5)
-    middle = (at[0] + at[2] / 2, at[1] + at[3] / 2)
-    assert alike(shown.pixel(*middle), colour(user))
-    assert not any(alike(shown.pixel(*place), colour(kernel)) for place in (left, middle, right))
-    shown.click(*middle)
-    shown.move(5, 5)
-    assert alike(shown.pixel(*right), colour(kernel))
+    assert both() == (False, True), "the next click goes back"
+    shown.click(*right)
+    button = "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector('.crumbs .whole').getBoundingClientRect())"
+    shown.click(*shown.evaluate(button))
+    assert both() == (False, True), "so does the way back that is named above the picture"
+    assert shown.evaluate(crumb) == ""
+
+
+@needs_browser
+def test_an_enlarged_area_has_room_for_what_its_ranges_are(browser: Browser, tmp_path: Path) -> None:
+    ranges = [ShadowRange(at << 20, (at << 20) + 0x1000, 0, bool(at % 3), True, False) for at in range(400)]
+    ranges.append(ShadowRange(1 << 40, (1 << 40) + 0x1000, 0x5000, True, True, True))
+    shown = browser.open(shadow_page(tmp_path / "map.html", MappedSpace("one", mapped_areas(ranges, (), Symbols()))))
+    last = "[...document.querySelectorAll('.group')].pop()"
+    assert shown.evaluate(f"{last}.querySelector('.range text').textContent") == ""
+    x, y = shown.evaluate(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({last}.querySelector('.area').getBoundingClientRect())")
+    shown.click(x, y)
+    text = shown.evaluate(f"{last}.querySelector('.range text').textContent")
+    assert text == "0x10000000000 rwx0x10000000000 to 0x10000000fff: 4 KiB, user, physical 0x5000"
+
+
+@needs_browser
+def test_another_address_space_can_be_chosen(browser: Browser, tmp_path: Path) -> None:
+    spaces = [
+        MappedSpace(title, mapped_areas([ShadowRange(0, 0x1000, 0, True, user, False)], (), Symbols()))
+        for title, user in (("one", True), ("<two>", False))
+    ]
+    shown = browser.open(shadow_page(tmp_path / "map.html", *spaces))
+    assert shown.evaluate("[...document.querySelectorAll('option')].map(each => each.textContent)") == ["one", "<two>"]
+    middle = "(r => [r.x + r.width / 2, r.y + r.height / 2])([...document.querySelectorAll('svg.map')].find(map => map.style.display === '').getBoundingClientRect())"
+    assert alike(shown.pixel(*shown.evaluate(middle)), colour("#85b7de"))
+    shown.evaluate("(s => { s.value = '1'; s.dispatchEvent(new Event('change')); })(document.querySelector('select'))")
+    assert alike(shown.pixel(*shown.evaluate(middle)), colour("#f2a26b"))
 
 
 @needs_browser
@@ -164,8 +207,10 @@ def test_the_whole_report_is_drawn_and_no_script_fails(browser: Browser, machine
     shown = browser.open(file)
     assert shown.evaluate("document.querySelector('.controls').style.display") == ""
     assert shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    sizes = shown.evaluate("[...document.querySelectorAll('.picture svg')].map(svg => svg.getBoundingClientRect().height)")
-    assert len(sizes) == 3 and all(size > 30 for size in sizes)
+    seen = "[...document.querySelectorAll('section')].map(s => [s.id, s.querySelector('.picture').getBoundingClientRect().height])"
+    sizes = dict(shown.evaluate(seen))
+    assert list(sizes) == ["timeline", "ledger", "flame", "functions", "tc", "shadow"]
+    assert all(size > 30 for size in sizes.values())
     picture = shown.screenshot(whole=True)
     assert len(picture.resize((200, 400)).getcolors(80_000) or ()) > 50, "it is not empty"
 

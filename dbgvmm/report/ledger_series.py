@@ -1,0 +1,78 @@
+"""The exit ledger over time as numbers: layers of a stacked picture, each a mechanism, by interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from dbgvmm.bt.mechanisms import Mechanism, parts
+from dbgvmm.profile.moments import Interval
+from dbgvmm.report.palette import GUEST, OTHERS, colour_of
+
+LedgerMeasure = Literal["exits", "host", "share"]
+"""Exits per million guest instructions; host milliseconds per million; parts of the host's time."""
+MOST_LAYERS: Final = 12
+_MILLION: Final = 1e6
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A mechanism, translated code, or the sum of what is little. values: by interval. total: in the whole run, exits or
+    host seconds."""
+
+    name: str
+    meaning: str
+    colour: str
+    values: tuple[float, ...]
+    total: float
+
+
+def ledger_layers(intervals: Sequence[Interval], measure: LedgerMeasure) -> tuple[Layer, ...]:
+    """The layers of a picture, the lowest first: translated code, then mechanisms by what they sum up to, then the rest."""
+    amounts: dict[Mechanism, list[float]] = {}
+    for at, interval in enumerate(intervals):
+        for key, (count, seconds) in interval.cells.items():
+            mechanism = parts(key)[0]
+            if measure == "exits" and not mechanism.is_exit:
+                continue
+            values = amounts.setdefault(mechanism, [0.0] * len(intervals))
+            values[at] += count if measure == "exits" else seconds
+    scales = [_scale(interval, measure) for interval in intervals]
+    ranked = sorted(amounts, key=lambda mechanism: (-sum(amounts[mechanism]), mechanism))
+    # A group of one is shown by its name.
+    kept = ranked if len(ranked) <= MOST_LAYERS else ranked[: MOST_LAYERS - 1]
+    rest = ranked[len(kept) :]
+    found = []
+    if measure != "exits":
+        guest = [max(interval.guest_seconds, 0.0) for interval in intervals]
+        found.append(_layer("translated code", "the guest itself, with the engine's own work for it", GUEST, guest, scales))
+    found += [_layer(each.title, each.meaning, colour_of(each), amounts[each], scales) for each in kept]
+    if rest:
+        summed = [sum(amounts[each][at] for each in rest) for at in range(len(intervals))]
+        found.append(_layer("others", ", ".join(each.title for each in rest), OTHERS, summed, scales))
+    return tuple(found)
+
+
+def _layer(name: str, meaning: str, colour: str, amounts: Sequence[float], scales: Sequence[float]) -> Layer:
+    values = tuple(amount * scale for amount, scale in zip(amounts, scales, strict=True))
+    return Layer(name, meaning, colour, values, sum(amounts))
+
+
+def _scale(interval: Interval, measure: LedgerMeasure) -> float:
+    """What an amount is multiplied with."""
+    if measure == "share":
+        whole = max(interval.guest_seconds, 0.0) + interval.vmm_seconds
+        return 1 / whole if whole > 0 else 0.0
+    return _MILLION / max(interval.instructions, 1) * (1 if measure == "exits" else 1e3)
+
+
+def usual_top(totals: Sequence[float]) -> float:
+    """The top of a scale: the highest value, unless a few stand out so much that the others could not be seen."""
+    highest = max(totals, default=0.0)
+    ordered = sorted(totals)
+    usual = ordered[int(len(ordered) * 0.95)] * 1.25 if ordered else 0.0
+    return usual if 0 < usual < highest / 2 else highest or 1.0
+
+
+__all__ = ["MOST_LAYERS", "Layer", "LedgerMeasure", "ledger_layers", "usual_top"]
