@@ -134,6 +134,12 @@ class Page:
             raise BrowserError(str(result["exceptionDetails"]))
         return result["result"].get("value")
 
+    def middle(self, element: str) -> tuple[float, float]:
+        """Where the middle of the element is that a JavaScript expression names."""
+        box = "(r => [r.x + r.width / 2, r.y + r.height / 2])"
+        x, y = self.evaluate(f"{box}(({element}).getBoundingClientRect())")
+        return x, y
+
     def click(self, x: float, y: float) -> None:
         """Press and release the left button."""
         self.move(x, y)

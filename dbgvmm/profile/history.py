@@ -127,12 +127,13 @@ class RunHistory:
 
     def _on_paging_mode(self, cpu: VCpu) -> None:
         self._paging_mode_changed(cpu)
-        self._note_mode()
+        # By an instruction that is being carried out. 16-bit and 32-bit ones are counted only afterwards.
+        self._note_mode(behind=int(self._machine.running and not cpu.in_64bit_code))
 
-    def _note_mode(self) -> None:
+    def _note_mode(self, behind: int = 0) -> None:
         text = mode_text(self._machine.cpu)
         if (not self.modes or self.modes[-1].text != text) and len(self.modes) < MOST_MODES:
-            self.modes.append(ModeChange(InstructionCount(self._machine.count), text))
+            self.modes.append(ModeChange(InstructionCount(self._machine.count + behind), text))
 
     # -- what is known
 

@@ -146,7 +146,7 @@ class _Picture:
         """The modes that the CPU was in, if there was more than one."""
         if len(record.modes) < 2:
             return
-        y = self._lane("CPU mode", f"{len(record.modes) - 1} changes")
+        y = self._lane("CPU mode", f"{len(record.modes) - 1} change{'s' * (len(record.modes) > 2)}")
         ends = [change.count for change in record.modes[1:]] + [self._axis.end]
         for change, end in zip(record.modes, ends, strict=True):
             x = self._axis.x(change.count)

@@ -29,7 +29,8 @@ class Layer:
 
 
 def ledger_layers(intervals: Sequence[Interval], measure: LedgerMeasure) -> tuple[Layer, ...]:
-    """The layers of a picture, the lowest first: translated code, then mechanisms by what they sum up to, then the rest."""
+    """The layers of a picture, the lowest first: translated code, then mechanisms by what they sum up to, then the rest, and
+    on top what is there only because the run is sampled."""
     amounts: dict[Mechanism, list[float]] = {}
     for at, interval in enumerate(intervals):
         for key, (count, seconds) in interval.cells.items():
@@ -38,33 +39,36 @@ def ledger_layers(intervals: Sequence[Interval], measure: LedgerMeasure) -> tupl
                 continue
             values = amounts.setdefault(mechanism, [0.0] * len(intervals))
             values[at] += count if measure == "exits" else seconds
-    scales = [_scale(interval, measure) for interval in intervals]
     ranked = sorted(amounts, key=lambda mechanism: (-sum(amounts[mechanism]), mechanism))
+    own = [mechanism for mechanism in ranked if mechanism is Mechanism.SAMPLE]
+    ranked = [mechanism for mechanism in ranked if mechanism not in own]
     # A group of one is shown by its name.
     kept = ranked if len(ranked) <= MOST_LAYERS else ranked[: MOST_LAYERS - 1]
     rest = ranked[len(kept) :]
+    guest = [interval.guest_seconds for interval in intervals]
+    if measure == "share":
+        wholes = [
+            sum(max(values[at], 0.0) for values in (guest, *amounts.values())) for at in range(len(intervals))
+        ]
+        scales = [1 / whole if whole else 0.0 for whole in wholes]
+    else:
+        factor = _MILLION if measure == "exits" else _MILLION * 1e3
+        scales = [factor / max(interval.instructions, 1) for interval in intervals]
     found = []
     if measure != "exits":
-        guest = [max(interval.guest_seconds, 0.0) for interval in intervals]
         found.append(_layer("translated code", "the guest itself, with the engine's own work for it", GUEST, guest, scales))
     found += [_layer(each.title, each.meaning, colour_of(each), amounts[each], scales) for each in kept]
     if rest:
         summed = [sum(amounts[each][at] for each in rest) for at in range(len(intervals))]
         found.append(_layer("others", ", ".join(each.title for each in rest), OTHERS, summed, scales))
+    found += [_layer(each.title, each.meaning, colour_of(each), amounts[each], scales) for each in own]
     return tuple(found)
 
 
 def _layer(name: str, meaning: str, colour: str, amounts: Sequence[float], scales: Sequence[float]) -> Layer:
-    values = tuple(amount * scale for amount, scale in zip(amounts, scales, strict=True))
+    """Host time that an exit had not yet noted at its interval's end is in the next one: that can make one negative."""
+    values = tuple(max(amount, 0.0) * scale for amount, scale in zip(amounts, scales, strict=True))
     return Layer(name, meaning, colour, values, sum(amounts))
-
-
-def _scale(interval: Interval, measure: LedgerMeasure) -> float:
-    """What an amount is multiplied with."""
-    if measure == "share":
-        whole = max(interval.guest_seconds, 0.0) + interval.vmm_seconds
-        return 1 / whole if whole > 0 else 0.0
-    return _MILLION / max(interval.instructions, 1) * (1 if measure == "exits" else 1e3)
 
 
 def usual_top(totals: Sequence[float]) -> float:

@@ -14,6 +14,8 @@ CHARACTER: Final = 6.4
 LONGEST: Final = 44
 """Characters of a label."""
 _GAP: Final = 14
+APART: Final = 14
+"""Pixels between two stems: what comes in one burst has one label."""
 _LEVEL: Final = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[[^\]]*\])? *")
 """What Linux' console puts before a line: the time, which the axis tells."""
 
@@ -35,7 +37,7 @@ def milestones(
     """As many labels as have room in `rows` rows between `left` and `right` pixels, by importance; in the order of time.
 
     The first and the last line are the most important, then those that stand alone: the time from the line before, and to
-    the line after.
+    the line after. Of lines that come in a burst one is labelled.
     """
     shown = [line for line in lines if label(line.text)]
     order = sorted(range(len(shown)), key=lambda at: (-_importance(shown, at), at))
@@ -46,6 +48,8 @@ def milestones(
         line = shown[at]
         text = label(line.text)
         place = x(line.count)
+        if any(abs(place - stem) < APART for stem, _ in stems):
+            continue
         width = len(text) * CHARACTER
         start = max(place + 4 if place + 4 + width <= right else place - 4 - width, left)
         row = _free_row(taken, stems, start, start + width, place)
@@ -86,4 +90,4 @@ def _free_row(
     return None
 
 
-__all__ = ["CHARACTER", "LONGEST", "Milestone", "label", "milestones"]
+__all__ = ["APART", "CHARACTER", "LONGEST", "Milestone", "label", "milestones"]

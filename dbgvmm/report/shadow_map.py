@@ -127,17 +127,18 @@ def _area(area: MappedArea, box: Box) -> str:
     return (
         f'<g class="group" data-name="{clean(title)}"><rect class="area" {_place(outer)}><title>{clean(title)}</title></rect>'
         f'<text x="{outer.x + 5:.1f}" y="{outer.y + 12:.1f}">{clean(fitted(title, outer.width))}</text>\n'
-        f"{''.join(_cell(each, cell) for each, cell in cells)}</g>\n"
+        f"{''.join(_cell(each, cell, area) for each, cell in cells)}</g>\n"
     )
 
 
-def _cell(mapped: MappedRange, box: Box) -> str:
-    """One range. The first line of its title is its name, the label when there is room."""
+def _cell(mapped: MappedRange, box: Box, area: MappedArea) -> str:
+    """One range. The first line of its title is its name: a symbol, or where it is in its area. It is the label, too."""
     found = mapped.range
     rights = f"r{'w' if found.writable else '-'}{'x' if found.executable else '-'}"
     kind = "user" if found.user else "kernel"
     where = "scattered frames" if found.physical is None else f"physical {found.physical:#x}"
-    name = f"{mapped.symbol or f'{found.start:#x}'} {rights}"
+    place = f"+{found.start - area.start:#x}" if found.start != area.start else f"{found.start:#x}"
+    name = f"{mapped.symbol or place} {rights}"
     lines = f"{found.start:#x} to {found.end - 1:#x}: {_size(found.pages)}, {kind}, {where}"
     if mapped.traced:
         lines += f", {mapped.traced:,} traced"

@@ -66,7 +66,8 @@ def test_the_page_is_one_file_with_all_sections(machine: Machine) -> None:
     reader = Balance()
     reader.feed(text)
     assert not reader.open
-    assert {"timeline", "ledger", "flame", "functions", "tc", "shadow"} <= set(reader.ids) and len(reader.ids) == len(set(reader.ids))
+    assert {"timeline", "ledger", "flame", "functions", "tc", "shadow"} <= set(reader.ids)
+    assert len(reader.ids) == len(set(reader.ids))
     assert not re.search(r"(src|href)=\"(?!#)", text) and "@import" not in text
     assert f"{machine.count:,}" in text
 
@@ -132,9 +133,9 @@ def test_a_cell_is_drawn_in_its_colour(browser: Browser, tmp_path: Path, scheme:
     file = tmp_path / "map.html"
     file.write_bytes(page("t", "s", [], [Section("tc", "TC", "", tc_map((part,)))]))
     shown = browser.open(file, scheme)  # type: ignore[arg-type]  # light or dark
-    middle = "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelectorAll('.cell')[{}].getBoundingClientRect())"
-    assert alike(shown.pixel(*shown.evaluate(middle.format(1))), colour(kernel))
-    assert not alike(shown.pixel(*shown.evaluate(middle.format(2))), colour(kernel))
+    free, page_3, behind = (shown.middle(f"document.querySelectorAll('.cell')[{at}]") for at in range(3))
+    assert alike(shown.pixel(*page_3), colour(kernel))
+    assert not alike(shown.pixel(*free), colour(kernel)) and not alike(shown.pixel(*behind), colour(kernel))
 
 
 def shadow_page(file: Path, *spaces: MappedSpace) -> Path:
@@ -163,12 +164,11 @@ def test_an_area_of_the_shadow_map_is_enlarged_by_a_click(browser: Browser, tmp_
     assert shown.evaluate(crumb) == ""
     shown.click(*right)
     assert both() == (True, True), "it has the whole picture"
-    assert shown.evaluate(crumb).startswith(" › its heap: 0x10000000000 to 0x10000000fff")
+    assert shown.evaluate(crumb).startswith(" \u203a its heap: 0x10000000000 to 0x10000000fff")
     shown.click(*left)
     assert both() == (False, True), "the next click goes back"
     shown.click(*right)
-    button = "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector('.crumbs .whole').getBoundingClientRect())"
-    shown.click(*shown.evaluate(button))
+    shown.click(*shown.middle("document.querySelector('.crumbs .whole')"))
     assert both() == (False, True), "so does the way back that is named above the picture"
     assert shown.evaluate(crumb) == ""
 
@@ -180,8 +180,7 @@ def test_an_enlarged_area_has_room_for_what_its_ranges_are(browser: Browser, tmp
     shown = browser.open(shadow_page(tmp_path / "map.html", MappedSpace("one", mapped_areas(ranges, (), Symbols()))))
     last = "[...document.querySelectorAll('.group')].pop()"
     assert shown.evaluate(f"{last}.querySelector('.range text').textContent") == ""
-    x, y = shown.evaluate(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({last}.querySelector('.area').getBoundingClientRect())")
-    shown.click(x, y)
+    shown.click(*shown.middle(f"{last}.querySelector('.area')"))
     text = shown.evaluate(f"{last}.querySelector('.range text').textContent")
     assert text == "0x10000000000 rwx0x10000000000 to 0x10000000fff: 4 KiB, user, physical 0x5000"
 
@@ -194,10 +193,10 @@ def test_another_address_space_can_be_chosen(browser: Browser, tmp_path: Path) -
     ]
     shown = browser.open(shadow_page(tmp_path / "map.html", *spaces))
     assert shown.evaluate("[...document.querySelectorAll('option')].map(each => each.textContent)") == ["one", "<two>"]
-    middle = "(r => [r.x + r.width / 2, r.y + r.height / 2])([...document.querySelectorAll('svg.map')].find(map => map.style.display === '').getBoundingClientRect())"
-    assert alike(shown.pixel(*shown.evaluate(middle)), colour("#85b7de"))
+    seen = "[...document.querySelectorAll('svg.map')].find(map => map.style.display === '')"
+    assert alike(shown.pixel(*shown.middle(seen)), colour("#85b7de"))
     shown.evaluate("(s => { s.value = '1'; s.dispatchEvent(new Event('change')); })(document.querySelector('select'))")
-    assert alike(shown.pixel(*shown.evaluate(middle)), colour("#f2a26b"))
+    assert alike(shown.pixel(*shown.middle(seen)), colour("#f2a26b"))
 
 
 @needs_browser
@@ -207,8 +206,8 @@ def test_the_whole_report_is_drawn_and_no_script_fails(browser: Browser, machine
     shown = browser.open(file)
     assert shown.evaluate("document.querySelector('.controls').style.display") == ""
     assert shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    seen = "[...document.querySelectorAll('section')].map(s => [s.id, s.querySelector('.picture').getBoundingClientRect().height])"
-    sizes = dict(shown.evaluate(seen))
+    height = "each.querySelector('.picture').getBoundingClientRect().height"
+    sizes = dict(shown.evaluate(f"[...document.querySelectorAll('section')].map(each => [each.id, {height}])"))
     assert list(sizes) == ["timeline", "ledger", "flame", "functions", "tc", "shadow"]
     assert all(size > 30 for size in sizes.values())
     picture = shown.screenshot(whole=True)
