@@ -25,9 +25,12 @@ class SavedReport:
 def report(session: Session, file: Path) -> SavedReport:
     """Write FILE, an HTML page with pictures of the run and of the machine as it is now.
 
-    The page needs nothing else. It has a flame graph if the guest was sampled (`sample start`).
+    The page needs nothing else. What it shows over time (boot timeline, exit ledger, flame graph) is what was recorded since
+    `sample start`; the instruction mix, and how hot pages of the translation cache are, since `counters start`. The map of
+    the translation cache and the shadow page tables are as they are now.
 
     For example:
+        sample start
         report now.html
     """
     from dbgvmm.report import machine_report  # drawing is not needed to debug

@@ -109,7 +109,8 @@ def profile_of_session(session: Session) -> Profile:
 def sample_start(session: Session, *, hz: Count | None = None, every: Count | None = None) -> SamplerReport:
     """Sample the guest's stack: HZ times in a second of guest time (1000), or once in EVERY instructions.
 
-    What was sampled before is kept. The guest cannot notice, and the samples of two runs are the same.
+    What was sampled before is kept. The guest cannot notice, and the samples of two runs are the same. While it samples, what
+    `report` shows over time is recorded too: exits, console lines, changes of the CPU's mode.
 
     For example:
         sample start

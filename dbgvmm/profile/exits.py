@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dbgvmm.bt.exit_places import ObservedExit, Observer
-from dbgvmm.bt.mechanisms import parts
+from dbgvmm.bt.mechanisms import DETAIL_SHIFT, TRANSLATION
 from dbgvmm.guest_os import GuestOsError
 from dbgvmm.profile.moments import POWER_ON, GuestNanoseconds, InstructionCount, Interval, Moment
 from dbgvmm.profile.places import Places
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _MOST_FAILURES: Final = 3
+_MECHANISM: Final = (1 << DETAIL_SHIFT) - 1
 
 
 class _Names:
@@ -66,7 +67,7 @@ class Exits:
         machine = self._machine
         count = machine.count
         cells = machine.dispatcher.ledger.times()
-        ended = sum(number for key, (number, _) in cells.items() if parts(key)[0].is_exit)
+        ended = sum(number for key, (number, _) in cells.items() if key & _MECHANISM < TRANSLATION)
         return Moment(
             InstructionCount(count), GuestNanoseconds(machine.clock.ns_at(count)), machine.seconds_total, ended, cells
         )

@@ -19,7 +19,7 @@ from dbgvmm.report.time_axis import LEFT, RIGHT, WIDTH, TimeAxis, drawn_axis, nu
 MOST_RUNNERS: Final = 12
 MOST_LISTED: Final = 3000
 """Console lines in the list below the picture."""
-_LABEL_ROWS: Final = 9
+_LABEL_ROWS: Final = 11
 _LABEL_ROW: Final = 16
 _LANE: Final = 18
 _GAP: Final = 5

@@ -9,7 +9,7 @@ from typing import Final
 from dbgvmm.profile.flame_svg import clean
 from dbgvmm.profile.history import RunRecord
 from dbgvmm.profile.moments import Interval
-from dbgvmm.report.ledger_series import Layer, LedgerMeasure, ledger_layers, usual_top
+from dbgvmm.report.ledger_series import Layer, LedgerMeasure, ledger_layers, round_top, usual_top
 from dbgvmm.report.time_axis import LEFT, RIGHT, WIDTH, TimeAxis, drawn_axis, number, seconds, short, steps
 
 HEIGHT: Final = 340
@@ -56,7 +56,7 @@ def moments_text(axis: TimeAxis, intervals: Sequence[Interval]) -> list[str]:
 def _view(axis: TimeAxis, intervals: Sequence[Interval], measure: LedgerMeasure, hidden: bool) -> str:
     layers = ledger_layers(intervals, measure)
     sums = [sum(layer.values[at] for layer in layers) for at in range(len(intervals))]
-    top = 1.0 if measure == "share" else usual_top(sums)
+    top = 1.0 if measure == "share" else round_top(usual_top(sums))
     data = {
         "edges": [round(edge, 1) for edge in axis.edges],
         "when": moments_text(axis, intervals),

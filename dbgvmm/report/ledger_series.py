@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor, log10
 from typing import Final, Literal
 
 from dbgvmm.bt.mechanisms import Mechanism, parts
@@ -14,6 +15,8 @@ LedgerMeasure = Literal["exits", "host", "share"]
 """Exits per million guest instructions; host milliseconds per million; parts of the host's time."""
 MOST_LAYERS: Final = 12
 _MILLION: Final = 1e6
+_QUARTERS: Final = 4
+_ROUND: Final = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
 @dataclass(frozen=True)
@@ -79,4 +82,11 @@ def usual_top(totals: Sequence[float]) -> float:
     return usual if 0 < usual < highest / 2 else highest or 1.0
 
 
-__all__ = ["MOST_LAYERS", "Layer", "LedgerMeasure", "ledger_layers", "usual_top"]
+def round_top(top: float) -> float:
+    """The next value above it whose quarters are round."""
+    power = 10.0 ** floor(log10(top / _QUARTERS))
+    step = next(round_ for round_ in _ROUND if round_ * power * _QUARTERS >= top * 0.9999)
+    return step * power * _QUARTERS
+
+
+__all__ = ["MOST_LAYERS", "Layer", "LedgerMeasure", "ledger_layers", "round_top", "usual_top"]

@@ -30,7 +30,7 @@ from dbgvmm.report.tc_map import tc_map, tc_parts
 if TYPE_CHECKING:
     from dbgvmm.machine import Machine
 
-MOST_PAGES: Final = 1 << 20
+MOST_PAGES: Final = 1 << 19
 """Mappings of a shadow that are drawn, at most."""
 MOST_SPACES: Final = 6
 """Address spaces whose shadows are drawn."""

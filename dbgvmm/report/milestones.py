@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from dbgvmm.profile.console_lines import ConsoleLine
 
 CHARACTER: Final = 6.4
 """Width of a character of a label, in pixels, on average."""
-LONGEST: Final = 44
+LONGEST: Final = 46
 """Characters of a label."""
 _GAP: Final = 14
 APART: Final = 14
 """Pixels between two stems: what comes in one burst has one label."""
+_FAILURES: Final = 100
+"""Lines for which there was no room, before no more are tried."""
 _LEVEL: Final = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[[^\]]*\])? *")
 """What Linux' console puts before a line: the time, which the axis tells."""
 
@@ -41,23 +43,54 @@ def milestones(
     """
     shown = [line for line in lines if label(line.text)]
     order = sorted(range(len(shown)), key=lambda at: (-_importance(shown, at), at))
-    taken: list[list[tuple[float, float]]] = [[] for _ in range(rows)]
-    stems: list[tuple[float, int]] = []
-    found: list[Milestone] = []
+    chosen: list[_Label] = []
+    found: tuple[Milestone, ...] = ()
+    failures = 0
     for at in order:
-        line = shown[at]
-        text = label(line.text)
-        place = x(line.count)
-        if any(abs(place - stem) < APART for stem, _ in stems):
+        place = x(shown[at].count)
+        if any(abs(place - other.x) < APART for other in chosen):
             continue
-        width = len(text) * CHARACTER
-        start = max(place + 4 if place + 4 + width <= right else place - 4 - width, left)
-        row = _free_row(taken, stems, start, start + width, place)
-        if row is not None:
-            taken[row].append((start, start + width))
-            stems.append((place, row))
-            found.append(Milestone(line, text, place, start, row))
-    return tuple(sorted(found, key=lambda each: (each.line.count, each.row)))
+        more = _laid_out([*chosen, _label_at(shown[at], place, left, right)], rows)
+        if more is not None:
+            found, chosen = more, [*chosen, _label_at(shown[at], place, left, right)]
+        elif (failures := failures + 1) > _FAILURES:
+            break
+    return found
+
+
+class _Label(NamedTuple):
+    line: ConsoleLine
+    text: str
+    x: float
+    start: float
+    end: float
+
+
+def _label_at(line: ConsoleLine, x: float, left: float, right: float) -> _Label:
+    """The label to the right of its stem, or to the left where there is no room."""
+    text = label(line.text)
+    width = len(text) * CHARACTER
+    start = max(x + 4 if x + 4 + width <= right else x - 4 - width, left)
+    return _Label(line, text, x, start, start + width)
+
+
+def _laid_out(labels: Sequence[_Label], rows: int) -> tuple[Milestone, ...] | None:
+    """Each at the lowest row in which it meets no other label and no stem; None if there are too few rows.
+
+    From the right to the left: so that labels are above those whose stems they would cover.
+    """
+    placed: list[tuple[_Label, int]] = []
+    for each in sorted(labels, key=lambda each: -each.x):
+        crossed = [row for other, row in placed if each.start - 3 < other.x < each.end + 3]
+        row = max(crossed, default=-1) + 1
+        while any(
+            other_row == row and each.start < other.end + _GAP and other.start < each.end + _GAP for other, other_row in placed
+        ):
+            row += 1
+        if row >= rows or any(other_row < row and other.start - 3 < each.x < other.end + 3 for other, other_row in placed):
+            return None
+        placed.append((each, row))
+    return tuple(Milestone(each.line, each.text, each.x, each.start, row) for each, row in reversed(placed))
 
 
 def label(text: str) -> str:
@@ -72,22 +105,6 @@ def _importance(lines: Sequence[ConsoleLine], at: int) -> float:
     if at in (0, len(lines) - 1):
         return float("inf")
     return max(lines[at].count - lines[at - 1].count, (lines[at + 1].count - lines[at].count) * 0.999)
-
-
-def _free_row(
-    taken: Sequence[Sequence[tuple[float, float]]], stems: Sequence[tuple[float, int]], start: float, end: float, x: float
-) -> int | None:
-    """The lowest row in which a label meets no other one, nor the stem of one above; and whose own stem meets no label."""
-    for row, places in enumerate(taken):
-        if any(start < other_end + _GAP and other_start < end + _GAP for other_start, other_end in places):
-            continue
-        if any(start - 3 < stem < end + 3 for stem, above in stems if above > row):
-            continue
-        below = [place for places in taken[:row] for place in places]
-        if any(other_start - 3 < x < other_end + 3 for other_start, other_end in below):
-            continue
-        return row
-    return None
 
 
 __all__ = ["APART", "CHARACTER", "LONGEST", "Milestone", "label", "milestones"]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dbgvmm.machine import Machine
 
 _KERNEL_HALF: Final = 1 << 63
+_IMAGE: Final = (("_text", "_end"), ("text_start", "kernel_end"))
+"""Symbols at both ends of a kernel: Linux', our own guests'."""
 _LEAST_PAGE_STRUCTURE: Final = 32
 """Bytes of a `struct page` in any Linux for 64 bits, at least: so far the map of page frames reaches for certain."""
 
@@ -31,14 +33,10 @@ class Region:
 
 def known_regions(machine: Machine) -> tuple[Region, ...]:
     """Those of a machine's kernel, lowest first. They do not overlap."""
-    try:
-        system = machine.os
-    except GuestOsError:
-        return _image(machine, "_text", "_end") or _image(machine, "kernel_start", "kernel_end")
-    regions = [*_image(machine, "_text", "_end"), *_linux_bases(machine)]
-    with suppress(GuestOsError):  # it has no modules, or none that can be read
-        regions += [Region(each.base, each.base + each.size, f"module {each.name}") for each in system.modules().items]
-    return without_overlaps(regions)
+    modules: list[Region] = []
+    with suppress(GuestOsError):  # nobody knows the system; or it has no modules, or none that can be read
+        modules += [Region(each.base, each.base + each.size, f"module {each.name}") for each in machine.os.modules().items]
+    return without_overlaps([*_image(machine), *_linux_bases(machine), *modules])
 
 
 def without_overlaps(regions: Sequence[Region]) -> tuple[Region, ...]:
@@ -50,12 +48,13 @@ def without_overlaps(regions: Sequence[Region]) -> tuple[Region, ...]:
     return tuple(found)
 
 
-def _image(machine: Machine, first: str, last: str) -> tuple[Region, ...]:
+def _image(machine: Machine) -> list[Region]:
     """The kernel's own image."""
-    start, end = machine.symbols.find(first), machine.symbols.find(last)
-    if start is None or end is None or end.address <= start.address:
-        return ()
-    return (Region(start.address, end.address, "kernel image"),)
+    for names in _IMAGE:
+        start, end = (machine.symbols.find(name) for name in names)
+        if start is not None and end is not None and start.address < end.address:
+            return [Region(start.address, end.address, "kernel image")]
+    return []
 
 
 def _linux_bases(machine: Machine) -> list[Region]:

@@ -61,7 +61,7 @@ def tc_parts(cache: TranslationCache, symbols: Symbols, counts: ExecutionCounts 
         units = [unit for unit in page.units if unit.live]
         used = sum(unit.tc_end - unit.tc_start for unit in units)
         guest = 0 if steps else page.owner.va
-        heat = None if executed is None or steps else sum(executed.get(_key(unit), 0) for unit in units)
+        heat = None if executed is None or steps else sum(executed.get(_key(unit), 0) for unit in units if not _precise(unit))
         infos.append(TcPageInfo(index, kind, guest, () if steps else _functions(units, symbols), len(units), used, heat))
     return (
         TcPart("global code (in all address spaces)", 0, FIRST_LOCAL, tuple(x for x in infos if x.index < FIRST_LOCAL)),
@@ -76,6 +76,11 @@ def _executed(counts: ExecutionCounts) -> dict[tuple[int, int, bool], int]:
         key = unit.address, unit.size, unit.user
         found[key] = found.get(key, 0) + unit.instructions
     return found
+
+
+def _precise(unit: TranslationUnit) -> bool:
+    """Whether it was made for one moment. (The same code has a lasting unit, then, which has the count.)"""
+    return unit.page.units.get(unit.guest_rip & PAGE_SIZE - 1) is not unit
 
 
 def _key(unit: TranslationUnit) -> tuple[int, int, bool]:

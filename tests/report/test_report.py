@@ -13,8 +13,9 @@ from dbgvmm import Machine, MachineConfig
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.debug.symbols import Symbols, load_symbols
 from dbgvmm.mmu.inspect import ShadowRange
+from dbgvmm.profile.functions import function_profile
 from dbgvmm.report import Fact, Section, machine_report, page
-from dbgvmm.report.regions import Region
+from dbgvmm.report.regions import Region, known_regions, without_overlaps
 from dbgvmm.report.shadow_map import MappedSpace, mapped_areas, shadow_maps
 from dbgvmm.report.tc_map import TcPageInfo, TcPart, tc_map, tc_parts
 from dbgvmm.report.treemap import Box, squarified
@@ -93,6 +94,38 @@ def test_the_tc_map_has_every_page_of_the_cache(machine: Machine) -> None:
     assert sum(info.units for info in pages) >= len(units)
     assert sum(info.used for info in pages) >= sum(unit.tc_end - unit.tc_start for unit in units)
     assert {info.kind for info in pages} == {"kernel", "user", "monitor"}
+
+
+def test_where_executions_were_counted_the_map_is_of_them(guest: Callable[[str], Path]) -> None:
+    machine = Machine(MachineConfig(memory=64 << 20))
+    machine.boot(guest("cpubound-small"))
+    machine.symbols.add(load_symbols(guest("cpubound-small").with_suffix(".elf64")))
+    machine.counters.start()
+    machine.run()
+    counts = machine.counters.counts()
+    parts = tc_parts(machine.cache, machine.symbols, counts)
+    pages = [info for part in parts for info in part.pages if info.executed is not None]
+    assert 0.99 * counts.total < sum(info.executed or 0 for info in pages) <= counts.total, "but for what ran once"
+    hottest = max(pages, key=lambda info: info.executed or 0)
+    functions = function_profile(counts, machine.symbols).functions.values()
+    assert max(functions, key=lambda function: function.instructions).name in hottest.functions
+    cells = re.findall(r'<rect class="cell kernel"[^>]*fill-opacity="([0-9.]+)"><title>([^<]*)', tc_map(parts))
+    strongest = max(cells, key=lambda cell: float(cell[0]))
+    assert strongest[0] == "1.00" and f"{hottest.executed:,} instructions executed" in strongest[1]
+
+
+def test_regions_are_named_by_what_the_guest_says(machine: Machine, guest: Callable[[str], Path]) -> None:
+    symbols = machine.symbols
+    assert known_regions(machine) == (Region(symbols["text_start"].address, symbols["kernel_end"].address, "kernel image"),)
+    unknown = Machine(MachineConfig(memory=64 << 20))
+    unknown.boot(guest("pagetables"))
+    unknown.run(max_count=100_000)
+    assert known_regions(unknown) == (), "without symbols nothing is known"
+
+
+def test_a_region_that_overlaps_another_is_left_out() -> None:
+    regions = [Region(10, 20, "a"), Region(15, 30, "b"), Region(20, 25, "c"), Region(40, 40, "d"), Region(0, 5, "e")]
+    assert [region.name for region in without_overlaps(regions)] == ["e", "a", "c"]
 
 
 def test_the_shadow_map_has_every_range_and_every_trace() -> None:
@@ -212,6 +245,23 @@ def test_the_whole_report_is_drawn_and_no_script_fails(browser: Browser, machine
     assert all(size > 30 for size in sizes.values())
     picture = shown.screenshot(whole=True)
     assert len(picture.resize((200, 400)).getcolors(80_000) or ()) > 50, "it is not empty"
+
+
+@needs_browser
+def test_paper_is_white_whatever_the_screen_is(browser: Browser, machine: Machine, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_bytes(machine_report(machine))
+    shown = browser.open(file, "dark")
+    colours = "[document.body, document.querySelector('.flame .paper')].map(each => getComputedStyle(each))"
+    assert shown.evaluate(f"{colours}.map(each => each.color)[0]") == "rgb(232, 232, 234)"
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    shown.call("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert shown.evaluate(f"{colours}.map(each => each.color)[0]") == "rgb(27, 27, 31)"
+    assert shown.evaluate(f"{colours}.map(each => each.backgroundColor)[0]") == "rgb(255, 255, 255)"
+    assert shown.evaluate(f"{colours}.map(each => each.fill)[1]") == "rgb(253, 253, 252)"
+    hidden = "document.querySelectorAll('nav, .buttons, .bar, .controls')"
+    assert shown.evaluate(f"[...{hidden}].every(each => getComputedStyle(each).display === 'none')")
+    assert len(shown.call("Page.printToPDF", printBackground=True)["data"]) > 20_000
 
 
 def test_the_command_writes_it(hello: Session, table: CommandTable, tmp_path: Path) -> None:
