@@ -63,7 +63,6 @@ from dbgvmm.commands.table import AnyCommand, Command, CommandTable
 
 FAMILIES: Final[tuple[ModuleType, ...]] = (
     run_control,
-    stepping,
     breakpoints,
     breakpoint_control,
     catchpoints,
@@ -100,6 +99,7 @@ FAMILIES: Final[tuple[ModuleType, ...]] = (
     msrs,
     guest_os,
     python,
+    stepping,
     qemu,
 )
 """The modules that hold commands, in the order of the help."""
