@@ -124,7 +124,8 @@ class _Picture:
         lines = [line for line in record.lines if axis.start <= line.count <= axis.end]
         if not lines:
             return
-        y = self._lane("console", f"{len(lines) + record.lines_dropped:,} lines")
+        number_of_lines = len(lines) + record.lines_dropped
+        y = self._lane("console", f"{number_of_lines:,} line{'s' * (number_of_lines != 1)}")
         marks: dict[int, list[str]] = {}
         for line in lines:
             marks.setdefault(round(axis.x(line.count)), []).append(f"{seconds(line.ns)}  {line.text}")
@@ -221,7 +222,7 @@ def _all_lines(record: RunRecord) -> str:
     )
     more = f"<p>{cut:,} more lines are not shown.</p>" if cut else ""
     return (
-        f"<details><summary>All {len(lines):,} lines of the console, with the moments at which they began</summary>\n"
+        f"<details><summary>What the guest printed, line by line ({len(lines):,}), with the moments</summary>\n"
         f"<table><thead><tr><th class=n>instruction</th><th class=n>guest's clock</th><th>line</th></tr></thead>\n"
         f"<tbody>{rows}</tbody></table>{more}</details>\n"
     )

@@ -95,6 +95,7 @@ def _timeline(data: _Data) -> Section | None:
     if record is None:
         return None
     samples = data.machine.sampler.samples
+    runners = who_ran(samples, record, data.machine.sampler.tail())
     note = (
         "What the guest did when. The axis is its own time: instructions. Each mark of the console is a line that was printed; "
         "those that stand alone are written out. Below: who ran (orange in the kernel, blue in user code), and how often what "
@@ -103,7 +104,7 @@ def _timeline(data: _Data) -> Section | None:
     if samples.without_order:
         note += f" Who ran is not known of the last {samples.without_order:,} samples: there was no room."
     ns = float(data.machine.config.ns_per_insn)
-    return Section("timeline", "Boot timeline", note, boot_timeline(record, who_ran(samples, record), ns))
+    return Section("timeline", "Boot timeline", note, boot_timeline(record, runners, ns))
 
 
 def _ledger(data: _Data) -> Section:

@@ -98,6 +98,8 @@ def test_every_sample_is_somebodys_and_in_its_interval(pagetables: Machine) -> N
     sums = [sum(parts) for parts in zip(*(runner.kernel for runner in runners), strict=True)]
     assert sums[:-1] == spans[:-1], "points are at samples"
     assert sum(runner.instructions for runner in runners) == pagetables.sampler.samples.instructions
+    all_of_it = who_ran(pagetables.sampler.samples, kept, pagetables.sampler.tail())
+    assert sum(runner.instructions for runner in all_of_it) == pagetables.count
 
 
 def test_what_was_not_sampled_is_nobodys(guest: GuestPath) -> None:
