@@ -102,11 +102,11 @@ def main() -> None:
     print(f"## sampling {name}: {machine_line()}\n")
     base = statistics.median(times[WAYS[0].name])
     rows = []
-    for way, runs in times.items():
+    for label, runs in times.items():
         median = statistics.median(runs)
-        each = f"{(median - base) / samples[way] * 1e6:.1f} us" if samples[way] else "-"
+        each = f"{(median - base) / samples[label] * 1e6:.1f} us" if samples[label] else "-"
         spread = f"{median:.2f} s ({min(runs):.2f}..{max(runs):.2f})"
-        rows.append([way, spread, f"{median / base:.3f}", f"{samples[way]:,}", each])
+        rows.append([label, spread, f"{median / base:.3f}", f"{samples[label]:,}", each])
     print(table([f"{options.rounds} runs each, in turn", "median (least..most)", "not sampled = 1", "samples", "each"], rows))
     print()
 

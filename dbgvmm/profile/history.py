@@ -72,8 +72,8 @@ class RunHistory:
 
     # -- what the sampler tells
 
-    def begin(self, period: int, samples: int) -> None:
-        """Sampling begins, once in `period` instructions; there are `samples` samples already."""
+    def begin(self, period: int, samples: int) -> int:
+        """Sampling begins, once in `period` instructions; there are `samples` samples already. Returns as `sampled`."""
         self._period = period
         self._distance = max(self._distance, period)
         self.stretches.append(Stretch(samples, InstructionCount(self._machine.count)))
@@ -85,12 +85,13 @@ class RunHistory:
             self._paging_mode_changed = cpu.on_paging_mode_changed
             cpu.on_paging_mode_changed = self._on_paging_mode
             self._machine.serial.observers += (self.console.printed,)
+        return self._next
 
-    def sampled(self, count: int) -> None:
-        """A sample is taken at this instruction count."""
-        if count >= self._next:
-            self._add()
-            self._note_mode()
+    def sampled(self) -> int:
+        """A sample is taken. Returns the instruction count from which on this wants to be told of the next one."""
+        self._add()
+        self._note_mode()
+        return self._next
 
     def end(self) -> None:
         """Sampling ends. (If it begins again, what was between is one interval.)"""
@@ -102,15 +103,14 @@ class RunHistory:
         machine.serial.observers = tuple(each for each in machine.serial.observers if each != self.console.printed)
         self._add()
 
-    def clear(self) -> None:
-        """Forget all; go on if it is on."""
+    def clear(self) -> int:
+        """Forget all; go on if it is on. Returns as `sampled`."""
         self.points.clear()
         self.modes.clear()
         self.stretches.clear()
         self.console.clear()
         self._distance = self._next = 0
-        if self.on:
-            self.begin(self._period, 0)
+        return self.begin(self._period, 0) if self.on else 0
 
     # -- keeping
 

@@ -98,6 +98,8 @@ class Sampler:
         """Of the period whose sampling point comes next."""
         self._spread = 0
         """Instructions at a period's beginning in which its sampling point may be."""
+        self._note_at = 0
+        """From which instruction count on the history wants to be told of a sample."""
 
     # -- on and off
 
@@ -115,7 +117,7 @@ class Sampler:
         self._spread = period >> 2
         self._points.at = self._aim()
         if self.history is not None:
-            self.history.begin(period, self.samples.ordered)
+            self._note_at = self.history.begin(period, self.samples.ordered)
 
     def stop(self) -> None:
         """Take no more samples. What has passed since the last one counts where the guest is now."""
@@ -132,7 +134,7 @@ class Sampler:
         self._last = self._dispatcher.count
         self._time.restart()
         if self.history is not None:
-            self.history.clear()
+            self._note_at = self.history.clear()
 
     def tail(self) -> Tail | None:
         """What has passed since the last sample; None if nothing has, or it is off."""
@@ -156,8 +158,8 @@ class Sampler:
             cpu, task = self._cpu, self.task
             key = None if task is None else task(), cpu.cr3 & _SPACE, cpu.cpl, self.walk()
             self.samples.add(key, passed, spent)
-            if self.history is not None:
-                self.history.sampled(count)
+            if count >= self._note_at and self.history is not None:
+                self._note_at = self.history.sampled()
         self._number = number = self._number + 1
         at = number * self.period + ((number * _GOLDEN & _MASK) * self._spread >> _BITS)
         if not _LEAST_DISTANCE <= at - count <= 2 * self.period:

@@ -9,6 +9,7 @@ from typing import Final
 
 from dbgvmm.profile.history import RunRecord, Stretch
 from dbgvmm.profile.samples import Samples, StackKey
+from dbgvmm.profile.sampling import Tail
 
 _USER_CPL: Final = 3
 
@@ -31,16 +32,24 @@ class Runner:
         return sum(self.kernel) + sum(self.user)
 
 
-def who_ran(samples: Samples, record: RunRecord) -> tuple[Runner, ...]:
-    """All that were sampled, in the order in which they first ran. Intervals are those between the record's points."""
+def who_ran(samples: Samples, record: RunRecord, tail: Tail | None = None) -> tuple[Runner, ...]:
+    """All that were sampled, in the order in which they first ran. Intervals are those between the record's points.
+
+    tail: what has passed since the last sample.
+    """
     ends = [point.count for point in record.points[1:]]
     if not ends:
         return ()
-    names = [_name(key) for key in samples.keys]
+    keys = list(samples.keys)
+    taken = _in_time(samples, record.stretches)
+    if tail is not None:
+        taken.append((len(keys), ends[-1], tail.instructions))
+        keys.append(tail.key)
+    names = [_name(key) for key in keys]
     pids: dict[str, set[int]] = {}
     found: dict[str, tuple[list[int], list[int]]] = {}
-    for number, count, instructions in _in_time(samples, record.stretches):
-        name, key = names[number], samples.keys[number]
+    for number, count, instructions in taken:
+        name, key = names[number], keys[number]
         parts = found.get(name)
         if parts is None:
             parts = found[name] = [0] * len(ends), [0] * len(ends)
