@@ -1,4 +1,4 @@
-"""Page faults of the guest by address space (CR3) and kind. Prints at the guest's end.
+"""Page faults of the guest by task (by address space, where none is known) and kind. Prints at the guest's end.
 
 dbgvmm run guests/build/pagetables.elf --script examples/count_page_faults.py
 """
@@ -8,10 +8,12 @@ from collections import Counter, defaultdict
 from dbgvmm import Machine
 from dbgvmm.cpu.bits import PageFaultError, Vector
 from dbgvmm.debug.hits import ExceptionHit
+from dbgvmm.profile.current_task import CurrentTask
 
 
 def main(machine: Machine) -> None:
-    faults: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    faults: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    current = CurrentTask(machine.os_finder)
 
     @machine.on_exception(Vector.PF)
     def fault(hit: ExceptionHit) -> None:
@@ -19,11 +21,13 @@ def main(machine: Machine) -> None:
         access = "fetch" if error & PageFaultError.I else "write" if error & PageFaultError.W else "read"
         why = "protection" if error & PageFaultError.P else "not present"
         who = "user" if error & PageFaultError.U else "kernel"
-        faults[machine.registers.cr3 & ~0xFFF][f"{who} {access}, {why}"] += 1
+        task = current()
+        where = f"CR3 {machine.registers.cr3 & ~0xFFF:#x}" if task is None else f"{task[1]}, process {task[0]}"
+        faults[where][f"{who} {access}, {why}"] += 1
 
     machine.run()
-    for cr3, kinds in sorted(faults.items(), key=lambda item: -item[1].total()):
-        print(f"CR3 {cr3:#x}: {kinds.total():,} page faults")
+    for where, kinds in sorted(faults.items(), key=lambda item: -item[1].total()):
+        print(f"{where}: {kinds.total():,} page faults")
         for kind, times in kinds.most_common():
             print(f"    {times:8,} {kind}")
-    print(f"{fault.calls:,} page faults in {len(faults)} address spaces")
+    print(f"{fault.calls:,} page faults in {len(faults)} address spaces or tasks")

@@ -146,6 +146,22 @@ def test_an_empty_line_does_it_again(prompt: Terminal) -> None:
     prompt.see("after 4 instructions")
 
 
+def test_lines_of_source_are_stepped_through(prompt: Terminal) -> None:
+    assert "hello/hello.c:9   console_init();" in prompt.ask("until kmain")
+    prompt.type("n\r")
+    prompt.see(r"hello.c:10\S*   print\(")
+    prompt.type("s\r")
+    prompt.see(r"lib/console.c:\d+[^(]*")
+    prompt.see(r"\(dbgvmm\)")
+    prompt.type("finish\r")
+    prompt.see("returned, after")
+    prompt.type("n\r")
+    prompt.see(r"lib/\S+:\d+")
+    prompt.see(r"\(dbgvmm\)")
+    prompt.type("\r")  # again
+    prompt.see(r"stepped, after")
+
+
 def test_the_startup_file_comes_before_the_first_prompt(start: Start, guest: Guest, home: Path) -> None:
     folder = home / "dbgvmm"
     folder.mkdir()

@@ -15,6 +15,10 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 LINUX = Path(os.environ.get("DBGVMM_LINUX", REPOSITORY / "build" / "linux"))
 Guest = Callable[[str], Path]
+LINUX_OPTIONS = (
+    "--initrd", LINUX / "initramfs.cpio", "--append",
+    "console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off reboot=k dbgvmm.script=boot",
+)  # fmt: skip
 
 
 def example(kernel: Path, name: str, *arguments: object, options: tuple[object, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -35,7 +39,7 @@ def test_find_writers_knows_each_place(guest: Guest) -> None:
 
 def test_count_page_faults_counts_what_is_delivered(guest: Guest, tmp_path: Path) -> None:
     done = example(guest("exceptions"), "count_page_faults.py")
-    faults = re.search(r"^(\d+) page faults in \d+ address spaces$", done.stdout, re.MULTILINE)
+    faults = re.search(r"^(\d+) page faults in \d+ address spaces or tasks$", done.stdout, re.MULTILINE)
     kinds = re.findall(r"^ {4} +(\d+) (?:user|kernel) (?:read|write|fetch), ", done.stdout, re.MULTILINE)
     listed = subprocess.run(
         [sys.executable, "-m", "dbgvmm", "run", str(guest("exceptions")), "--repl"], input="continue\ninfo exceptions\n",
@@ -78,12 +82,24 @@ def test_compare_machines_finds_both_the_same(guest: Guest) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not (LINUX / "vmlinuz").exists(), reason="no Linux guest: `make linux`")
 def test_trace_syscalls_shows_a_booting_linux() -> None:
-    options = (
-        "--initrd", LINUX / "initramfs.cpio", "--append",
-        "console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off reboot=k dbgvmm.script=boot",
-    )  # fmt: skip
-    done = example(LINUX / "vmlinuz", "trace_syscalls.py", "59", "60", "231", "61", options=options)
-    calls = re.findall(r"^[\d,]+: 0x\w+ \w+\(.*\)$", done.stdout, re.MULTILINE)
-    returns = re.findall(r"^[\d,]+: 0x\w+ \w+\(.*\) = (-?\d+)$", done.stdout, re.MULTILINE)
-    assert len(calls) > 3 and 0 < len(returns) < len(calls)  # neither exit nor a good execve returns
-    assert any("/init" in call or "busybox" in call or "/bin/" in call for call in calls), calls
+    done = example(LINUX / "vmlinuz", "trace_syscalls.py", "execve", "60", "exit_group", "wait4", options=LINUX_OPTIONS)
+    lines = re.findall(r"^[\d,]+: (\S+) (\w+)\((.*)\)(?: = (-?\d+))?$", done.stdout, re.MULTILINE)
+    calls = [line for line in lines if not line[3]]
+    assert len(calls) > 3 and 0 < len(lines) - len(calls) < len(calls)  # neither exit nor a good execve returns
+    assert {name for _, name, *_ in calls} <= {"execve", "exit", "exit_group", "wait4"}
+    assert any("/init" in text or "busybox" in text or "/bin/" in text for _, _, text, _ in calls), calls
+    assert any(who.startswith("init[1]") for who, *_ in calls), calls
+    assert not any(who.startswith("0x") for who, *_ in calls), calls
+    wrong = example(LINUX / "vmlinuz", "trace_syscalls.py", "frobnicate", options=LINUX_OPTIONS)
+    assert "no such system call: frobnicate" in wrong.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (LINUX / "vmlinuz").exists(), reason="no Linux guest: `make linux`")
+def test_count_page_faults_names_the_tasks_of_a_linux() -> None:
+    done = example(LINUX / "vmlinuz", "count_page_faults.py", options=LINUX_OPTIONS)
+    total = re.search(r"^([\d,]+) page faults in ", done.stdout, re.MULTILINE)
+    parts = re.findall(r"^(.*): ([\d,]+) page faults$", done.stdout, re.MULTILINE)
+    assert total is not None
+    assert sum(int(times.replace(",", "")) for _, times in parts) == int(total[1].replace(",", "")) > 1000
+    assert any(name == "init, process 1" for name, _ in parts), parts
