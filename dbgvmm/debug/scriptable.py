@@ -15,7 +15,7 @@ instruction count.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dbgvmm.bt.probes import Probe
 from dbgvmm.bt.watching import Watch, WatchHit
@@ -64,10 +64,8 @@ class Scriptable:
 
     @property
     def _machine(self) -> Machine:
-        from dbgvmm.machine import Machine
-
-        assert isinstance(self, Machine)
-        return self
+        """This is a part of that class, and of no other."""
+        return cast("Machine", self)
 
     def address_of(self, where: Where) -> int:
         """The address of a symbol; an address is its own. Raises LookupError for a name that nobody knows."""
