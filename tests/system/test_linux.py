@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,23 @@ def test_linux_boots_the_same_twice() -> None:
         return b"".join(output), machine.cpu.rip, list(machine.cpu.gpr), figures
 
     assert boot(0.0) == boot(0.02)
+
+
+def test_linux_sees_no_difference_between_the_modes_of_the_monitor() -> None:
+    """Each byte is printed and each interrupt arrives at the same count, and all of memory is the same at the end."""
+
+    def boot(user: str, validate: str) -> tuple[list[tuple[int, bytes]], list[tuple[int, int]], list[int], str]:
+        output: list[tuple[int, bytes]] = []
+        interrupts: list[tuple[int, int]] = []
+        config = MachineConfig(memory=RAM, user=user, validate=validate)
+        with Machine(config, lambda data: output.append((machine.count, data))) as machine:
+            machine.dispatcher.on_interrupt = lambda vector: interrupts.append((machine.count, vector))
+            machine.boot(LINUX / "vmlinux", "cryptomgr.notests=1 " + COMMAND_LINE + "boot", LINUX / "initramfs.cpio")
+            assert machine.run().kind is StopKind.RESET
+            assert machine.dispatcher.direct is None or machine.dispatcher.direct.blocks > 10_000
+            return output, interrupts, list(machine.cpu.gpr), sha256(machine.ram.bytes).hexdigest()
+
+    assert boot("bt", "eager") == boot("direct", "lazy")
 
 
 def test_linux_boots_with_no_option_but_its_console() -> None:
