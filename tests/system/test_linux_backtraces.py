@@ -68,8 +68,8 @@ def test_a_backtrace_leads_from_the_kernel_into_the_program(shell: Session) -> N
 
     It need not reach the outermost frame: parts of Debian's busybox are built without call frames.
     """
-    symbols_add(shell, directory=str(BUSYBOX.parent))
-    (added,) = symbols_add(shell, directory=str(BUSYBOX.parent)).sources
+    symbols_add(shell, directory=BUSYBOX.parent)
+    (added,) = symbols_add(shell, directory=BUSYBOX.parent).sources
     assert added.source == str(BUSYBOX)
     assert added.match.startswith("matches: build id")
     assert [row.source for row in symbols_command(shell).sources].count(str(BUSYBOX)) == 1, "not once more each time"
