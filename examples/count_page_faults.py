@@ -13,7 +13,7 @@ from dbgvmm.profile.current_task import CurrentTask
 
 def main(machine: Machine) -> None:
     faults: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    current = CurrentTask(machine.os_finder)
+    current = CurrentTask(machine.os_finder, machine.cpu)
 
     @machine.on_exception(Vector.PF)
     def fault(hit: ExceptionHit) -> None:

@@ -27,7 +27,7 @@ def names_of_calls(machine: Machine) -> dict[int, str]:
 def main(machine: Machine) -> None:
     wanted = set(sys.argv[1:])
     numbers = sorted(int(word) for word in wanted if word.isdigit())
-    current = CurrentTask(machine.os_finder)
+    current = CurrentTask(machine.os_finder, machine.cpu)
     names: dict[int, str] = {}
 
     def chosen(hit: SyscallHit) -> bool:

@@ -101,5 +101,5 @@ def test_count_page_faults_names_the_tasks_of_a_linux() -> None:
     total = re.search(r"^([\d,]+) page faults in ", done.stdout, re.MULTILINE)
     parts = re.findall(r"^(.*): ([\d,]+) page faults$", done.stdout, re.MULTILINE)
     assert total is not None
-    assert sum(int(times.replace(",", "")) for _, times in parts) == int(total[1].replace(",", "")) > 1000
+    assert sum(int(times.replace(",", "")) for _, times in parts) == int(total[1].replace(",", "")) > 100
     assert any(name == "init, process 1" for name, _ in parts), parts
