@@ -19,7 +19,7 @@ from dbgvmm.profile.history import ModeChange, RunRecord, Stretch
 from dbgvmm.profile.moments import GuestNanoseconds, InstructionCount, Moment
 from dbgvmm.profile.who_ran import Runner
 from dbgvmm.report import Section, machine_report, page
-from dbgvmm.report.boot_timeline import boot_timeline, densities
+from dbgvmm.report.boot_timeline import boot_timeline, densities, lanes_of
 from dbgvmm.report.ledger_chart import ledger_chart
 from dbgvmm.report.ledger_series import ledger_layers, round_top, usual_top
 from dbgvmm.report.milestones import APART, label, milestones
@@ -111,6 +111,14 @@ def test_lanes_count_what_the_guest_and_the_monitor_did(pagetables: Machine) -> 
 def test_what_the_guest_waits_in_hlt_is_a_lane() -> None:
     (halted,) = [lane for lane in densities(INTERVALS, 10) if lane.name == "halted"]
     assert halted.amounts == pytest.approx((0, 0.5)) and halted.total == "20 ms"
+
+
+def test_user_programs_have_lanes_beside_busier_kernel_threads() -> None:
+    threads = [Runner(f"thread-{number}", 1, (1000 + number,), (0,)) for number in range(20)]
+    programs = [Runner(f"program-{number}", 1, (5,), (number,)) for number in range(10)]
+    names = [runner.name for runner in lanes_of([*programs, *threads], most=6)]
+    assert names == ["program-9", "program-8", "thread-19", "thread-18", "thread-17", "thread-16"]
+    assert len(lanes_of(threads[:3])) == 3 and lanes_of([]) == []
 
 
 def test_a_few_outliers_do_not_flatten_the_picture() -> None:
