@@ -30,7 +30,6 @@ def report(session: Session, file: Path) -> SavedReport:
     the translation cache and the shadow page tables are as they are now.
 
     For example:
-        sample start
         report now.html
     """
     from dbgvmm.report import machine_report  # drawing is not needed to debug
