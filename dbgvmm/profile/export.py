@@ -8,7 +8,6 @@ from typing import Final, Literal
 
 from dbgvmm.profile.flame_svg import FlameOptions, flame_svg
 from dbgvmm.profile.folded import folded
-from dbgvmm.profile.pprof import pprof
 from dbgvmm.profile.profile import Profile
 from dbgvmm.profile.speedscope import speedscope
 
@@ -36,10 +35,16 @@ def exported(profile: Profile, name: FormatName, title: str = "dbgvmm") -> bytes
     writers: dict[FormatName, Callable[[], bytes]] = {
         "folded": lambda: folded(profile),
         "speedscope": lambda: speedscope(profile, title),
-        "pprof": lambda: pprof(profile),
+        "pprof": lambda: _pprof(profile),
         "svg": lambda: flame_svg(profile, FlameOptions(title)),
     }
     return writers[name]()
+
+
+def _pprof(profile: Profile) -> bytes:
+    from dbgvmm.profile.pprof import pprof  # only who writes the format needs the protobuf library: it takes 40 ms to load
+
+    return pprof(profile)
 
 
 __all__ = ["FormatName", "UnknownFormat", "exported", "format_of"]
