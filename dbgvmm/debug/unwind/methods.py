@@ -6,6 +6,7 @@ A method that gives such a rule is asked once for each place; a sampling profile
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -73,12 +74,12 @@ class UnwindMethod(Protocol):
         """The caller's registers; None if the method knows nothing of the place. Raises UnwindEnd, Unreadable."""
 
 
-class RuleMethod:
+class RuleMethod(ABC):
     """A base for methods whose rules say everything: `caller` follows from `rule`."""
 
+    @abstractmethod
     def rule(self, frame: Registers, stack: StackMemory) -> Rule | None:
         """See UnwindMethod."""
-        raise NotImplementedError
 
     def caller(self, frame: Registers, stack: StackMemory) -> Registers | None:
         """See UnwindMethod."""
