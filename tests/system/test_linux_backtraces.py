@@ -86,10 +86,10 @@ def test_a_backtrace_leads_from_the_kernel_into_the_program(shell: Session) -> N
 
 
 def test_what_was_read_from_a_process_that_is_gone_is_said_to_be(shell: Session, table: CommandTable) -> None:
+    found = symbols_find(shell).sources
     assert all(row.state != "differs" for row in symbols_command(shell).sources)
     machine = shell.machine
-    space = next(known.space for known in shell.symbols.known if known.space is not None)
-    (root, *_) = space.roots
+    root = found[0].space[0]
     saved = bytes(machine.ram.bytes[root : root + 2048])
     machine.ram.bytes[root : root + 2048] = bytes(2048)
     try:
