@@ -8,6 +8,7 @@ from typing import Literal
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.expression import condition as condition_of
 from dbgvmm.commands.parameters import Count, ExpressionWord, Value
+from dbgvmm.commands.plural import several
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.debug.numbered import NumberedBreakpoint
@@ -21,7 +22,7 @@ class PointsChanged:
     numbers: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"{len(self.numbers)} breakpoint{'' if len(self.numbers) == 1 else 's'} {self.done}"
+        return f"{several(len(self.numbers), 'breakpoint')} {self.done}"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.expression import evaluate, evaluate_typed
 from dbgvmm.commands.memory import MemoryStrings, MemoryUnits, examine
 from dbgvmm.commands.parameters import Count, ExpressionText, Format
+from dbgvmm.commands.plural import several
 from dbgvmm.commands.session import Display, Session
 from dbgvmm.commands.table import command
 from dbgvmm.commands.values import TypedValue, typed_value
@@ -69,7 +70,7 @@ class DisplaysRemoved:
     numbers: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"{len(self.numbers)} display{'' if len(self.numbers) == 1 else 's'} removed"
+        return f"{several(len(self.numbers), 'display')} removed"
 
 
 def displayed(session: Session) -> tuple[Displayed, ...]:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from dbgvmm.commands.errors import CommandError, QuitRequest
+from dbgvmm.commands.plural import several
 from dbgvmm.commands.python_errors import ScriptFailed, describe_error
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import AnyCommand, Command
@@ -29,7 +30,7 @@ class PythonFile:
     result: object = None
 
     def __str__(self) -> str:
-        added = f"{len(self.commands)} command{'' if len(self.commands) == 1 else 's'} added"
+        added = f"{several(len(self.commands), 'command')} added"
         return f"{self.path}: {added}: {', '.join(self.commands)}" if self.commands else f"{self.path}: done"
 
 

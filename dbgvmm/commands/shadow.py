@@ -10,6 +10,7 @@ from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.memory import entry_words
 from dbgvmm.commands.parameters import Address
+from dbgvmm.commands.plural import several
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.cpu.bits import is_canonical
@@ -155,9 +156,10 @@ class FrameReport:
              entry_words(x.entry))
             for x in self.guest
         ]  # fmt: skip
-        lines.append(f"guest: mapped at {len(self.guest)} addresses" + (", and more" if self.cut else ""))
+        mapped = several(len(self.guest), "address", "addresses")
+        lines.append(f"guest: mapped at {mapped}{', and more' if self.cut else ''}")
         lines.append(columns(rows))
-        lines.append(f"shadow: {len(self.shadow)} entries")
+        lines.append(f"shadow: {several(len(self.shadow), 'entry', 'entries')}")
         shadow = []
         for item in self.shadow:
             places = [f"{place.va:#x}" for place in item.places[:_SHOWN_PLACES]]

@@ -8,6 +8,7 @@ from typing import Final
 
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.parameters import Address
+from dbgvmm.commands.plural import several
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.shadow import space
 from dbgvmm.commands.table import command
@@ -50,7 +51,8 @@ class RangeReport:
         ]  # fmt: skip
         table = columns(rows, ("from", "to", "pages", "", "for", "physical"), right=(2,))
         total = sum(x.pages for x in self.ranges)
-        return "\n".join([self.space, *([table] if rows else []), *_cut(self.cut), f"{total:,} pages in {len(rows)} ranges"])
+        sum_line = f"{several(total, 'page')} in {several(len(rows), 'range')}"
+        return "\n".join([self.space, *([table] if rows else []), *_cut(self.cut), sum_line])
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class LargeReport:
             at = end
         split = sum(page.split for page in self.pages)
         table = columns(rows, ("from", "pages", "physical", "state"))
-        end_line = f"{len(self.pages):,} large pages, {split:,} with parts that are treated differently"
+        end_line = f"{several(len(self.pages), 'large page')}, {split:,} with parts that are treated differently"
         return "\n".join([self.space, *([table] if rows else []), *_cut(self.cut), end_line])
 
     @staticmethod

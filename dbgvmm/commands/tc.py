@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.parameters import Address, Count
+from dbgvmm.commands.plural import several, times
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.debug.inside.units import Choice, Order, TcTotals, UnitRow, chosen, lives, totals
@@ -118,7 +119,8 @@ class UnitLives:
 
     def __str__(self) -> str:
         rows = [life_row(item) for item in self.units]
-        lines = [f"{self.place}: {len(self.units)} units so far", columns(rows, ("", "insns", "made at", "", ""), right=(1, 2))]
+        title = f"{self.place}: {several(len(self.units), 'unit')} so far"
+        lines = [title, columns(rows, ("", "insns", "made at", "", ""), right=(1, 2))]
         if self.forgotten:
             lines.append(f"{self.forgotten:,} units (of any code) died longer ago than is remembered")
         return "\n".join(lines)
@@ -128,7 +130,7 @@ def life_row(item: NamedUnit) -> tuple[str, str, str, str, str]:
     """One life, for a table."""
     x = item.unit
     if x.live:
-        return "live", f"{x.instructions}", f"#{x.born:,}", "", f"entered {x.hits:,} times" if x.hits is not None else ""
+        return "live", f"{x.instructions}", f"#{x.born:,}", "", f"entered {times(x.hits)}" if x.hits is not None else ""
     by = f" by {item.by_place}" if item.by_place else ""
     return "dead", f"{x.instructions}", f"#{x.born:,}", f"died at #{x.died:,}", f"{x.why}{by}"
 

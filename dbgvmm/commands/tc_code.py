@@ -9,6 +9,7 @@ from typing import Final
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.parameters import Address, Count
+from dbgvmm.commands.plural import several, times
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.sites import find_unit
 from dbgvmm.commands.table import command
@@ -38,7 +39,7 @@ class UnitReport:
         rounds = f", unrolled {x.rounds} times" if x.rounds > 1 else ""
         precise = ", precise: the monitor counts it" if x.precise else ""
         state = "live" if unit.live else f"dead: {unit.why}"
-        hits = "" if unit.hits is None else f", entered {unit.hits:,} times"
+        hits = "" if unit.hits is None else f", entered {times(unit.hits)}"
         facts = [
             ("guest", f"{x.place}, {unit.instructions} instructions{rounds}, {unit.guest_size} bytes, {kind}"),
             ("frames", ", ".join(f"{frame << PAGE_SHIFT:#x}" for frame in unit.frames)),
@@ -74,7 +75,7 @@ def _remarks(item: InstructionView) -> str:
     if item.accused:
         words.append(f"{item.accused} trace faults")
     if item.beside:
-        words.append(f"{item.beside} times beside a watchpoint")
+        words.append(f"{times(item.beside)} beside a watchpoint")
     return "; ".join(words)
 
 
@@ -105,7 +106,7 @@ class GraphReport:
         rows = [
             (names[edge.source], "->" if edge.linked else "- ->", names[edge.target], edge.label) for edge in graph.edges
         ]
-        lines = [f"{graph.name}: {graph.units} units, {len(graph.edges)} edges", columns(rows)]
+        lines = [f"{graph.name}: {several(graph.units, 'unit')}, {several(len(graph.edges), 'edge')}", columns(rows)]
         lines += [f"{name} written" for name in self.written]
         return "\n".join(lines)
 

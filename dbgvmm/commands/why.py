@@ -10,6 +10,7 @@ from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.memory import entry_words
 from dbgvmm.commands.parameters import Address
+from dbgvmm.commands.plural import several, times
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.commands.tc import NamedUnit, life_row, named
@@ -99,14 +100,15 @@ class WhyExit:
 
     def __str__(self) -> str:
         x = self.exit
-        rows = [("mechanism", f"{x.mechanism}: {x.meaning}"), ("exit", f"no. {x.number:,}, TC {x.tc_rip:#x}")]
+        detail = f" ({x.detail})" if x.detail else ""
+        rows = [("mechanism", f"{x.mechanism}{detail}: {x.meaning}"), ("exit", f"no. {x.number:,}, TC {x.tc_rip:#x}")]
         if x.site:
             rows.append(("site", x.site))
         if x.place:
             rows.append(("guest", f"{x.place}{f': {x.instruction}' if x.instruction else ''}"))
         if x.address is not None:
             rows.append(("address", f"{x.address:#x}"))
-        rows.append(("cost", f"{x.mean_us:.1f} us of the host's time on average, {x.times:,} times so far"))
+        rows.append(("cost", f"{x.mean_us:.1f} us of the host's time on average, {times(x.times)} so far"))
         if x.stop:
             rows.append(("stopped", x.stop))
         return columns(rows)
@@ -124,7 +126,7 @@ class WhyUnit:
 
     def __str__(self) -> str:
         made = len(self.units)
-        lines = [f"{self.place}: {made} {'unit' if made == 1 else 'units'} made, {sum(self.reasons.values())} thrown away"]
+        lines = [f"{self.place}: {several(made, 'unit')} made, {sum(self.reasons.values())} thrown away"]
         lines += [f"  {_times(number)}: {why}" for why, number in self.reasons.items()]
         if not self.reasons:
             lines.append("  it was translated once, and is not translated again")
@@ -156,7 +158,7 @@ class WhySlow:
 
 
 def _times(number: int | None) -> str:
-    return "" if number is None else "once" if number == 1 else f"{number:,} times"
+    return "" if number is None else times(number)
 
 
 @command("why fault")

@@ -185,7 +185,8 @@ class Engine:
             finally:
                 after = self.after_exit
                 if after is None:
-                    cell, meter.cell = meter.cell, none
+                    cell = meter.last = meter.cell
+                    meter.cell = none
                     cell.count += 1
                     cell.seconds += perf_counter() - start
                 else:

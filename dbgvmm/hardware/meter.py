@@ -28,13 +28,14 @@ class Cell:
 
 class Meter:
     """cell: of what is going on. none: the cell while nothing is. Its count is that of exits that nobody has put elsewhere, its
-    seconds mean nothing. inner: host seconds of the work that was done in what is going on, for who has set it to 0.
+    seconds mean nothing. last: the last exit's cell. inner: host seconds of the work that was done in what is going on, for
+    who has set it to 0.
     """
 
-    __slots__ = ("cell", "inner", "none")
+    __slots__ = ("cell", "inner", "last", "none")
 
     def __init__(self) -> None:
-        self.none = self.cell = Cell(_NONE)
+        self.none = self.cell = self.last = Cell(_NONE)
         self.inner = 0.0
 
     def note(self, start: float) -> float:
@@ -42,7 +43,8 @@ class Meter:
 
         The engine does this itself, written out, where nobody else wants to be told.
         """
-        cell, self.cell = self.cell, self.none
+        cell = self.last = self.cell
+        self.cell = self.none
         cell.count += 1
         elapsed = perf_counter() - start
         cell.seconds += elapsed

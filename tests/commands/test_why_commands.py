@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbgvmm import Machine
+from dbgvmm.bt.mechanisms import Mechanism, detail_text, parts
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.commands.parameters import Address
 from dbgvmm.commands.why import WhyAccess, WhyFault, why_exit, why_fault, why_slow_command, why_tu
@@ -143,6 +144,7 @@ def test_the_last_exit_of_a_guest_that_leaves_is_its_port_access(started: Starte
     session.machine.run()
     report = why_exit(session).exit
     assert report.instruction == "out 0xf4, eax"
+    assert (report.mechanism, report.detail) == ("port", "out 0xf4")
     assert report.place.endswith("<verdict+0x51>")
     assert report.number == session.machine.engine.exits
     assert report.times > 0
@@ -159,14 +161,22 @@ def test_a_step_ends_in_a_unit_that_was_cut_to_length(started: Started) -> None:
     assert report.place.endswith("<frame_alloc+0x3e>")
 
 
-def test_every_exit_can_be_explained(started: Started) -> None:
-    """At 200 different places, in both modes of user code."""
-    for user in ("bt", "direct"):
-        session = started("exceptions", user=user)
-        for count in range(5_000, 290_000, 1_450):
-            session.machine.run(max_count=count)
-            assert why_exit(session).exit.meaning
-            str(why_exit(session))
+@pytest.mark.parametrize("user", ["bt", "direct"])
+def test_every_exit_is_explained_by_what_it_was_booked_as(started: Started, table: CommandTable, user: str) -> None:
+    session = started("exceptions", user=user)
+    for kind in ("exception", "cr3"):
+        table.execute(session, f"catch {kind}")
+    machine = session.machine
+    recording = machine.exits.record(1000)
+    mechanisms = set()
+    for _ in range(600):
+        machine.run(steps=1_450)
+        report = why_exit(session).exit
+        mechanism, detail = parts(recording.exits[-1].exit.key)
+        assert (report.mechanism, report.detail) == (mechanism.title, detail_text(mechanism, detail))
+        mechanisms.add(mechanism)
+        str(why_exit(session))
+    assert {Mechanism.CR3_SWITCH, Mechanism.EXCEPTION, Mechanism.TRUE_FAULT, Mechanism.PRECISE_END} <= mechanisms
 
 
 # -- units
