@@ -27,7 +27,8 @@ _OUTCOMES: Final = {
     "true": "a true fault: the guest gets #PF",
     "hidden": "a hidden fault: the monitor fills the shadow, and the guest learns nothing of it",
     "trace": "a trace fault: the monitor carries the access out, and applies what follows from it",
-    "none": "nothing: the hardware finds it in the shadow (code runs out of the TC)",
+    "none": "nothing: the hardware finds it in the shadow",
+    "translated": "nothing: it is translated, and runs out of the TC, where the shadow of its page does not matter",
     "noncanonical": "#GP (or #SS for a stack access): the address is not canonical",
 }
 

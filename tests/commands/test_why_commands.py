@@ -106,7 +106,7 @@ def test_the_outcome_of_an_access_is_what_happens(started: Started) -> None:
     assert access(session, code, "w").access.outcome == "trace"
     assert access(session, code, "w").access.traced == "code"
     assert access(session, code, "r").access.outcome == "none"
-    assert access(session, code, "x").access.outcome == "none"
+    assert access(session, code, "x").access.outcome == "translated"
     assert access(session, code, "r", user=True).access.outcome == "true"
     assert "U/S=0" in str(access(session, code, "r", user=True))
     assert access(session, 0x8000_0000_0000).access.outcome == "noncanonical"

@@ -37,8 +37,9 @@ class AccessReport:
     """What an access meets now.
 
     outcome: "true" (the guest gets #PF), "hidden" (the shadow is filled), "trace" (the monitor carries it out), "none" (the
-    hardware goes through), "noncanonical" (the guest gets #GP or #SS). state, detail: how guest and shadow differ
-    (mmu/differences.py). traced: why the frame is traced. writers: of the entries of the guest's walk, as far as known.
+    hardware goes through), "translated" (of a fetch: not the page is executed, but its translation), "noncanonical" (the
+    guest gets #GP or #SS). state, detail: how guest and shadow differ (mmu/differences.py). traced: why the frame is traced.
+    writers: of the entries of the guest's walk, as far as known.
     """
 
     va: int
@@ -111,7 +112,7 @@ def _outcome(machine: Machine, va: int, access: int, verdict: Verdict, kinds: in
     if kinds & HIDE or kinds and access & WRITE:
         return "trace"
     if access & FETCH and not (machine.mmu.user_execute and access & USER):
-        return "none"  # the TC is executed, not the page
+        return "translated"
     found = shadow_walk(machine.engine.frames, machine.mmu.root, va)
     if found is None or access & WRITE and not found.writable or access & USER and not found.user:
         return "hidden"
