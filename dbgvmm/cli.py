@@ -127,6 +127,7 @@ def run(options: argparse.Namespace) -> int:
     write_stats(options.stats, machine, status, seconds)
     if options.count is not None:
         save_counts(options.count, machine)
+        say(f"the counts are in {options.count}")
     for line in write_sampling(options, machine):
         say(line)
     gc.freeze()  # the process ends here: no last search of the translation cache for garbage

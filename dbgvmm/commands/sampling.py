@@ -9,6 +9,7 @@ from typing import Final
 from dbgvmm.commands.columns import columns
 from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.parameters import Count
+from dbgvmm.commands.plural import several
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
 from dbgvmm.profile.export import FormatName, UnknownFormat, exported, format_of
@@ -35,7 +36,8 @@ class SamplerReport:
 
     def __str__(self) -> str:
         state = f"sampling, once in {self.period:,} instructions" if self.running else "not sampling"
-        text = f"{state}: {self.samples:,} samples of {self.stacks:,} stacks, {self.instructions:,} instructions"
+        samples, stacks = several(self.samples, "sample"), several(self.stacks, "stack")
+        text = f"{state}: {samples} of {stacks}, {self.instructions:,} instructions"
         if self.without_stack:
             text += f"; no room for the stacks of {self.without_stack:,}"
         if self.without_order:
