@@ -104,10 +104,11 @@ def backtrace(session: Session, count: Count = _FRAMES, *, how: bool = False) ->
     """
     session.machine.os_finder.recognise()
     found = session.machine.unwinder.frames(count)
-    return BacktraceReport(tuple(_row(session, frame) for frame in found), found.end, found.complete, how)
+    return BacktraceReport(tuple(frame_row(session, frame) for frame in found), found.end, found.complete, how)
 
 
-def _row(session: Session, frame: StackFrame) -> FrameRow:
+def frame_row(session: Session, frame: StackFrame) -> FrameRow:
+    """A frame as it is shown."""
     symbols = session.symbols
     line = symbols.source_line(frame.place)
     covering = symbols.at(frame.place)
@@ -123,11 +124,11 @@ def _row(session: Session, frame: StackFrame) -> FrameRow:
 
 
 @command("info line")
-def info_line(session: Session, place: str = "$rip") -> LineReport:
+def info_line(session: Session, place: str = "") -> LineReport:
     """Show which line the code at PLACE comes from, or where the code of a line is.
 
-    PLACE is an address, a symbol, or FILE:LINE; the next instruction without one. If a line has no code, the next one that has
-    some is shown.
+    PLACE is an address, a symbol, or FILE:LINE; without one, where the selected frame is. If a line has no code, the next
+    one that has some is shown.
 
     For example:
         info line $rip
@@ -144,7 +145,7 @@ def _lines(session: Session, place: str) -> tuple[SourceLine, ...]:
         if not found:
             raise CommandError(f"no code is known of {place}: `info line FUNCTION` shows how files are called")
         return found
-    address = evaluate(session, place)
+    address = evaluate(session, place) if place else session.place
     line = session.symbols.source_line(address)
     if line is None:
         raise CommandError(f"no line is known of {session.name(address)}: `symbols` shows which files are known")
@@ -152,8 +153,8 @@ def _lines(session: Session, place: str) -> tuple[SourceLine, ...]:
 
 
 @command("list", aliases=("l",))
-def list_source(session: Session, place: str = "$rip", *, lines: Count = _LINES_SHOWN) -> SourceText:
-    """Show the source around PLACE: an address, a symbol, or FILE:LINE; the next instruction without one.
+def list_source(session: Session, place: str = "", *, lines: Count = _LINES_SHOWN) -> SourceText:
+    """Show the source around PLACE, an address, a symbol, or FILE:LINE; or around the selected frame.
 
     The file is read from where the compiler found it. --lines N: that many lines (10).
 

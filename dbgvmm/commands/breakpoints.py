@@ -161,7 +161,7 @@ def _break(
     if phys and cr3 is not None:
         raise CommandError("--phys and --cr3 exclude each other: physical memory is the same in every address space")
     machine = session.machine
-    rip = machine.cpu.rip
+    rip = session.pc
     at: int | None = rip if address is None else int(address)
     if phys:
         at = machine.mmu.walk_report(rip).gpa if address is None else at

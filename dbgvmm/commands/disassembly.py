@@ -94,14 +94,16 @@ def _code_bytes(session: Session, linear: int, length: int) -> bytes:
 
 @command("disassemble", aliases=("disas",), repeats=True)
 def disassemble(session: Session, address: Address | None = None, count: Count = _TEN) -> Listing:
-    """Show COUNT (10) guest instructions from ADDRESS (the next one), in the CPU's current mode.
+    """Show COUNT (10) guest instructions from ADDRESS (the selected frame's next one) on.
+
+    They are read as the CPU would run them now: as 64-, 32- or 16-bit code.
 
     For example:
 
         disassemble
         disas kmain 20
     """
-    rip = session.machine.cpu.rip
+    rip = session.pc
     start = rip if address is None else address
     lines = instructions_at(session, start, count)
     if not lines:

@@ -10,7 +10,7 @@ from dbgvmm.commands.session import Session
 from dbgvmm.cpu.bits import MASK64
 from dbgvmm.debug import expressions
 from dbgvmm.debug.expressions import ExpressionCondition, ExpressionError, Type
-from dbgvmm.debug.expressions.names import FACTS, PARTS
+from dbgvmm.debug.expressions.names import FACTS, FRAME_REGISTERS, PARTS
 from dbgvmm.debug.registers import REGISTERS
 
 _LAST_NAME: Final = re.compile(r"(\$?)([A-Za-z_.][\w.@]*|)$")
@@ -24,7 +24,7 @@ def evaluate(session: Session, text: str) -> int:
 def evaluate_typed(session: Session, text: str) -> tuple[int, Type]:
     """The value and its type. Raises CommandError."""
     try:
-        node = expressions.parse(text, session.names)
+        node = expressions.parse(text, session.names_here)
         return expressions.evaluate(node, session.machine, session.values), node.type
     except ExpressionError as error:
         raise CommandError(str(error)) from error
@@ -40,8 +40,12 @@ def condition(session: Session, text: str) -> ExpressionCondition:
 
 def assign(session: Session, left: str, right: str) -> tuple[str, int, Type]:
     """Store `right` to what `left` names; what it is, its value now, its type. Raises CommandError."""
+    frame = session.frame
+    register = session.names.register(left.strip().removeprefix("$"))
+    if frame is not None and register is not None and register.row in FRAME_REGISTERS:
+        raise CommandError(f"registers of frame {frame.level} cannot be set: `frame 0` selects the CPU's own")
     try:
-        return expressions.assign(session.machine, session.names, left, right)
+        return expressions.assign(session.machine, session.names_here, left, right)
     except ExpressionError as error:
         raise CommandError(str(error)) from error
 

@@ -92,11 +92,12 @@ def report_stop(session: Session, stop: Stop, note: str = "") -> StopReport:
     lines = instructions_at(session, rip, 1)
     return StopReport(
         stop, rip, session.name(rip), machine.count, lines[0] if lines else None, number, note, displayed(session),
-        _source_of(session, rip),
+        source_at(session, rip),
     )  # fmt: skip
 
 
-def _source_of(session: Session, rip: int) -> SourceAt | None:
+def source_at(session: Session, rip: int) -> SourceAt | None:
+    """The line that an instruction comes from, if that is known."""
     line = session.symbols.source_line(rip, statement=True)
     if line is None:
         return None

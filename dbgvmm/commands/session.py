@@ -16,6 +16,7 @@ from dbgvmm.debug.source_steps import SourceSteps
 from dbgvmm.debug.stops import Stop, StopKind
 from dbgvmm.debug.symbols import Symbols, SymbolTable
 from dbgvmm.debug.symbols.source_files import SourceFiles
+from dbgvmm.debug.unwind import StackFrame
 from dbgvmm.guest_os import SystemSymbols
 from dbgvmm.machine import Machine
 
@@ -82,6 +83,7 @@ class Session:
         self.values = Values()
         self.sources = SourceFiles()
         """Source files that were looked at."""
+        self._frame: tuple[StackFrame, tuple[int, ...]] | None = None
         self.displays: dict[int, Display] = {}
         self.next_display = 1
         self.settings = Settings()
@@ -133,6 +135,40 @@ class Session:
         """What names mean in expressions."""
         machine = self.machine
         return Names(SystemSymbols(machine.symbols, machine.os_finder, REGISTERS.__contains__), self.values)
+
+    @property
+    def names_here(self) -> Names:
+        """The same for what a person asks now: general registers are those of the selected frame."""
+        machine, frame = self.machine, self.frame
+        return Names(SystemSymbols(machine.symbols, machine.os_finder, REGISTERS.__contains__), self.values, frame)
+
+    @property
+    def frame(self) -> StackFrame | None:
+        """The frame that a person has selected, until the guest goes on; None: the one that the CPU stands in."""
+        if self._frame is None or self._frame[1] != self._standing():
+            return None
+        return self._frame[0]
+
+    @frame.setter
+    def frame(self, frame: StackFrame) -> None:
+        self._frame = (frame, self._standing()) if frame.level else None
+
+    @property
+    def pc(self) -> int:
+        """Where the selected frame goes on: of the CPU's own, the next instruction."""
+        frame = self.frame
+        return self.machine.cpu.rip if frame is None else frame.pc
+
+    @property
+    def place(self) -> int:
+        """An address in the instruction that the selected frame is at, to be looked up: of a caller, in its call."""
+        frame = self.frame
+        return self.machine.cpu.rip if frame is None else frame.place
+
+    def _standing(self) -> tuple[int, ...]:
+        """What a selected frame depends on."""
+        cpu = self.machine.cpu
+        return self.machine.count, cpu.rip, cpu.cr3, *(cpu.gpr[index] for index in range(len(cpu.gpr)))
 
     @property
     def points(self) -> NumberedPoints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -14,6 +15,8 @@ from dbgvmm.debug.symbols.table import Symbol
 from dbgvmm.debug.system_registers import SYSTEM_ROWS
 
 ALIASES: Final = {"pc": "rip", "sp": "rsp", "fp": "rbp", "rflags": "eflags"}
+FRAME_REGISTERS: Final = frozenset((*ENCODING_ORDER, "rip"))
+"""What each frame of the stack has for itself."""
 FACTS: Final = ("count", "cpl")
 """$count: instructions since power-on; $cpl: the privilege level."""
 _NONE_LOADED: Final = " (no symbols are loaded: --symbols FILE; Linux' own are known once it has set up its page tables)"
@@ -64,12 +67,24 @@ class Values:
         return len(self.history)
 
 
-class Names:
-    """Looks names up for the parser."""
+class FrameRegisters(Protocol):
+    """A frame of the stack that is not the CPU's own."""
 
-    def __init__(self, symbols: SymbolLookup, values: Values) -> None:
+    @property
+    def level(self) -> int: ...
+
+    @property
+    def registers(self) -> Mapping[str, int]:
+        """What is known of RIP and the general registers there."""
+
+
+class Names:
+    """Looks names up for the parser. frame: whose general registers are meant; None: the CPU's."""
+
+    def __init__(self, symbols: SymbolLookup, values: Values, frame: FrameRegisters | None = None) -> None:
         self._symbols = symbols
         self.values = values
+        self._frame = frame
 
     def dollar(self, text: str) -> Node:
         """What `$text` is. Raises ExpressionError."""
@@ -77,7 +92,7 @@ class Names:
             return self._from_history(text)
         register = self.register(text)
         if register is not None:
-            return register
+            return self._in_frame(register)
         if text in FACTS:
             return Fact(text)
         if text in self.values.variables:
@@ -110,7 +125,7 @@ class Names:
         # A kernel may have symbols such as "tsc" or "star": for the register of that name write $star. Of the parts of
         # registers "al", "si" and the like are plainer as symbols too.
         if isinstance(register, Register) and (symbol is None or (register.row not in SYSTEM_ROWS and name not in PARTS)):
-            return register
+            return self._in_frame(register)
         if symbol is None:
             known = "" if len(self._symbols) else _NONE_LOADED
             raise ExpressionError(
@@ -131,6 +146,19 @@ class Names:
         if address is None:
             raise ExpressionError(f"no code is known of {text}: `info line FUNCTION` shows how files are called")
         return Constant(address, U64)
+
+    def _in_frame(self, register: Register) -> Node:
+        """A register as the frame has it. Raises ExpressionError if that is not known."""
+        frame = self._frame
+        if frame is None or register.row not in FRAME_REGISTERS:
+            return register
+        value = frame.registers.get(register.row)
+        if value is None:
+            raise ExpressionError(
+                f"${register.row} is not known in frame {frame.level}: what it called need not keep it "
+                "(`info frame` shows what is known, `frame 0` goes back to the CPU's own)"
+            )
+        return Constant(value >> register.shift & (1 << register.bits) - 1, register.type)
 
     @staticmethod
     def register(name: str) -> Register | None:

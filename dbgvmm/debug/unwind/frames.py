@@ -24,6 +24,7 @@ GPR_OF_DWARF: Final = (
     GPR.RAX, GPR.RDX, GPR.RCX, GPR.RBX, GPR.RSI, GPR.RDI, GPR.RBP, GPR.RSP, *range(GPR.R8, GPR.R15 + 1),
 )  # fmt: skip
 """The encoding of each register that DWARF numbers."""
+_NAMES: Final = ("rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", *(f"r{number}" for number in range(8, 16)))
 CALLEE_SAVED: Final = frozenset(
     (DwarfRegister.RBX, DwarfRegister.RBP, DwarfRegister.R12, DwarfRegister.R13, DwarfRegister.R14, DwarfRegister.R15)
 )
@@ -54,6 +55,12 @@ class Registers:
         return self.values.get(DwarfRegister.RBP)
 
     @property
+    def by_name(self) -> dict[str, int]:
+        """The same with names, in the order of DWARF's numbers; RIP comes last."""
+        values = self.values
+        return {name: values[number] for number, name in enumerate(_NAMES) if number in values} | {"rip": self.pc}
+
+    @property
     def place(self) -> int:
         """An address in the instruction that is being executed: what to look up in tables and symbols."""
         return self.pc if self.exact else self.pc - 1
@@ -64,7 +71,8 @@ class StackFrame:
     """One frame. how: the method that found it, from the frame in front of it ("registers" for the first).
 
     pc: where it goes on. place: an address in the instruction that it is at, to be looked up: for a return address the byte
-    before it, as a call may be a function's last instruction. sp: RSP there, in bytes. user: it runs at CPL 3.
+    before it, as a call may be a function's last instruction. sp: RSP there, in bytes. user: it runs at CPL 3. registers:
+    what is known of RIP and the general registers, by name: a function need not keep all of them for its caller.
     """
 
     level: int
@@ -73,6 +81,7 @@ class StackFrame:
     sp: int
     how: str
     user: bool
+    registers: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,4 +134,4 @@ class Unwinder:
 
 
 def _frame(level: int, registers: Registers, how: str) -> StackFrame:
-    return StackFrame(level, registers.pc, registers.place, registers.sp, how, registers.user)
+    return StackFrame(level, registers.pc, registers.place, registers.sp, how, registers.user, registers.by_name)
