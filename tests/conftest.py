@@ -31,6 +31,11 @@ MEMORY = 32 << 20
 BootedMachine = Callable[..., Machine]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests come first, so that at the end of a run no process is left alone with some of them."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def guest() -> Callable[[str], Path]:
     """`guest("hello")` is the path of a guest's ELF file; its twin with symbols has the suffix `.elf64`."""

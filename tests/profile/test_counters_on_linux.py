@@ -13,7 +13,7 @@ from dbgvmm.profile.functions import function_profile
 from dbgvmm.profile.mix import instruction_mix
 
 LINUX = Path(os.environ.get("DBGVMM_LINUX", Path(__file__).parents[2] / "build" / "linux"))
-COMMAND_LINE = "console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off"
+COMMAND_LINE = "cryptomgr.notests=1 console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off"
 STEP = 100_000_000
 LATEST = 1_500_000_000
 """Instructions from power-on with vmlinux at which its init has long said so."""

@@ -22,6 +22,7 @@ COMMAND_LINE = (
 )
 
 pytestmark = [
+    pytest.mark.xdist_group("linux-report"),  # one boot for all of them
     pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not (LINUX / "vmlinuz").exists(), reason=f"no Linux in {LINUX}: run scripts/linux.sh {LINUX}"),

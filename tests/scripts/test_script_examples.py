@@ -17,7 +17,8 @@ LINUX = Path(os.environ.get("DBGVMM_LINUX", REPOSITORY / "build" / "linux"))
 Guest = Callable[[str], Path]
 LINUX_OPTIONS = (
     "--initrd", LINUX / "initramfs.cpio", "--append",
-    "console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off reboot=k dbgvmm.script=boot",
+    "cryptomgr.notests=1 console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off reboot=k "
+    "dbgvmm.script=boot",
 )  # fmt: skip
 
 

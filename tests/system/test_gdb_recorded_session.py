@@ -17,7 +17,10 @@ from typing import Final
 
 import pytest
 
-pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+pytestmark = [
+    pytest.mark.xdist_group("recorded-sessions"),  # which are recorded once
+    pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed"),
+]
 
 README: Final = Path(__file__).parents[2] / "README.md"
 CHAPTERS: Final = {

@@ -15,7 +15,7 @@ from dbgvmm.commands.symbols import symbols_add, symbols_command, symbols_find
 
 REPOSITORY = Path(__file__).parent.parent.parent
 LINUX = Path(os.environ.get("DBGVMM_LINUX", REPOSITORY / "build" / "linux"))
-COMMAND_LINE = "console=ttyS0 pci=off acpi=off noapic nolapic quiet reboot=k"
+COMMAND_LINE = "cryptomgr.notests=1 console=ttyS0 pci=off acpi=off noapic nolapic quiet reboot=k"
 BUSYBOX = Path("/usr/bin/busybox")
 SHELL = b"/ # "
 LONGEST = 2_500_000_000

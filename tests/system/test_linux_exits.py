@@ -18,7 +18,7 @@ from dbgvmm.profile.spans import spans_of
 from dbgvmm.profile.timeline import Timeline
 
 LINUX = Path(os.environ.get("DBGVMM_LINUX", Path(__file__).parents[2] / "build" / "linux"))
-COMMAND_LINE = "console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off quiet"
+COMMAND_LINE = "cryptomgr.notests=1 console=ttyS0 nokaslr pci=off acpi=off noapic nolapic nopti mitigations=off quiet"
 READ, WRITE = 0, 1
 BETWEEN_KEYS = 100_000
 TIMER_VECTOR = "vector 0x30"
