@@ -1,6 +1,6 @@
 """Model-specific registers, by name and in words: `info msrs`, `info unknown-msrs`.
 
-Source: Intel SDM vol. 4; vol. 3A 12.11.2.1 (MTRR_DEF_TYPE), 12.12.2 (PAT), 11.4.4 (APIC_BASE).
+Source: Intel SDM vol. 4; vol. 3A 12.12.2 (PAT).
 """
 
 from __future__ import annotations
@@ -11,38 +11,11 @@ from typing import Final
 from dbgvmm.commands.registers import NamedValue, NamedValues
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.table import command
-from dbgvmm.cpu.bits import EFER, MSR, RFLAGS, BitNames
+from dbgvmm.cpu.bits import EFER, MSR, RFLAGS, ApicBase, MiscEnable, MtrrDefType
 from dbgvmm.cpu.faults import GuestFault
 
 _MEMORY_TYPES: Final = {0: "UC", 1: "WC", 4: "WT", 5: "WP", 6: "WB", 7: "UC-"}
 _PAGE_ADDRESS: Final = 0x000F_FFFF_FFFF_F000
-
-
-class ApicBase(BitNames):
-    """MSR 1BH."""
-
-    BSP = 1 << 8
-    X2APIC = 1 << 10
-    ENABLED = 1 << 11
-
-
-class MtrrDefType(BitNames):
-    """MSR 2FFH, above the default type."""
-
-    FIXED_ENABLED = 1 << 10
-    ENABLED = 1 << 11
-
-
-class MiscEnable(BitNames):
-    """MSR 1A0H."""
-
-    FAST_STRINGS = 1 << 0
-    PERFORMANCE_MONITORING = 1 << 7
-    NO_BRANCH_TRACE = 1 << 11
-    NO_PEBS = 1 << 12
-    MONITOR = 1 << 18
-    LIMIT_CPUID = 1 << 22
-    NO_XD = 1 << 34
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,33 @@ class EFER(BitNames):
     NXE = 1 << 11
 
 
+class ApicBase(BitNames):
+    """MSR 1BH, beside the address (SDM vol. 3A 11.4.4)."""
+
+    BSP = 1 << 8
+    X2APIC = 1 << 10
+    ENABLED = 1 << 11
+
+
+class MiscEnable(BitNames):
+    """MSR 1A0H (SDM vol. 4, table 2-2)."""
+
+    FAST_STRINGS = 1 << 0
+    PERFORMANCE_MONITORING = 1 << 7
+    NO_BRANCH_TRACE = 1 << 11
+    NO_PEBS = 1 << 12
+    MONITOR = 1 << 18
+    LIMIT_CPUID = 1 << 22
+    NO_XD = 1 << 34
+
+
+class MtrrDefType(BitNames):
+    """MSR 2FFH, above the default type (SDM vol. 3A 12.11.2.1)."""
+
+    FIXED_ENABLED = 1 << 10
+    ENABLED = 1 << 11
+
+
 class RFLAGS(BitNames):
     """Flags register (SDM vol. 3A 2.3). FIXED reads as one always."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import gcd
 
+from .bits import ApicBase
 from .features import FEATURE_BITS, allowed_cr4, allowed_efer, choose_features
 from .state import CpuLimits, VCpu
 
@@ -25,7 +26,6 @@ _BUS_MHZ = 100
 _LINEAR_BITS = 48
 _CACHE_LINE = 64
 _APIC_BIT = 1 << 9
-_APIC_GLOBAL_ENABLE = 1 << 11
 # Family 6, model 6AH, stepping 6: a 64-bit server CPU that Linux knows no errata for that matter here.
 _SIGNATURE = 0x0006_06A6
 
@@ -78,7 +78,7 @@ class CpuidTable:
         """Return (EAX, EBX, ECX, EDX). A leaf beyond the last answers as the last basic one, as on Intel CPUs."""
         if leaf == 1:
             eax, ebx, ecx, edx = self._leaves[1]
-            if not cpu.apic_base & _APIC_GLOBAL_ENABLE:
+            if not cpu.apic_base & ApicBase.ENABLED:
                 edx &= ~_APIC_BIT
             # CR4.OSXSAVE cannot be set, so ECX.OSXSAVE stays 0.
             return eax, ebx | (cpu.index & 0xFF) << 24, ecx, edx

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import attrgetter
 
-from .bits import CR0, CR4, EFER, GPR, MASK32, MASK64, MSR, SReg, is_canonical
+from .bits import CR0, CR4, EFER, GPR, MASK32, MASK64, MSR, ApicBase, MiscEnable, MtrrDefType, SReg, is_canonical
 from .cpuid import CpuidTable
 from .faults import GuestFault, general_protection
 from .privilege import require_cpl0
@@ -27,12 +27,7 @@ _FIXED_MTRRS = (
     MSR.MTRR_FIX16K_A0000,
     *range(MSR.MTRR_FIX4K_C0000, MSR.MTRR_FIX4K_F8000 + 1),
 )
-_MTRR_ENABLE = 1 << 11
-_MTRR_FIXED_ENABLE = 1 << 10
-_MISC_ENABLE_READ_ONLY = 1 << 7 | 1 << 11 | 1 << 12
-_MISC_ENABLE_WRITABLE = 1 << 0
-_BSP = 1 << 8
-_APIC_GLOBAL_ENABLE = 1 << 11
+_MISC_ENABLE_READ_ONLY = MiscEnable.PERFORMANCE_MONITORING | MiscEnable.NO_BRANCH_TRACE | MiscEnable.NO_PEBS
 _BUS_MHZ = 100
 # Not affected by: Meltdown, L1TF on VM entry, SSB, MDS, page size change MCE, TAA, the three MMIO stale data kinds,
 # PBRSB, GDS, RFDS. All true of an interpreter of instructions. IBRS_ALL (bit 1) goes with spec_ctrl.
@@ -171,7 +166,7 @@ class MsrTable:
         address = (1 << physical_bits) - 0x1000
         for index in range(MSR.MTRR_PHYSBASE0, MSR.MTRR_PHYSBASE0 + 2 * _VARIABLE_MTRRS, 2):
             table[index] = _stored_reader(index), _mtrr_base_writer(index, address | 0xFF)
-            table[index + 1] = _stored_reader(index + 1), _stored(index + 1, address | _MTRR_ENABLE)
+            table[index + 1] = _stored_reader(index + 1), _stored(index + 1, address | MtrrDefType.ENABLED)
 
 
 def set_firmware_mtrrs(cpu: VCpu) -> None:
@@ -179,7 +174,7 @@ def set_firmware_mtrrs(cpu: VCpu) -> None:
     write_back = 0x0606_0606_0606_0606
     for index in _FIXED_MTRRS:
         cpu.msrs[index] = 0 if index == MSR.MTRR_FIX16K_A0000 else write_back
-    cpu.msrs[MSR.MTRR_DEF_TYPE] = _MTRR_ENABLE | _MTRR_FIXED_ENABLE | 6
+    cpu.msrs[MSR.MTRR_DEF_TYPE] = MtrrDefType.ENABLED | MtrrDefType.FIXED_ENABLED | 6
 
 
 def _constant(value: int) -> Reader:
@@ -273,15 +268,15 @@ def _write_pred_cmd(cpu: VCpu, value: int) -> None:
 
 def _write_misc_enable(cpu: VCpu, value: int) -> None:
     read_only = cpu.misc_enable & _MISC_ENABLE_READ_ONLY
-    if value & ~(_MISC_ENABLE_WRITABLE | _MISC_ENABLE_READ_ONLY):
+    if value & ~(MiscEnable.FAST_STRINGS | _MISC_ENABLE_READ_ONLY):
         raise general_protection(0, "bits of MISC_ENABLE that this CPU does not have")
-    cpu.misc_enable = value & _MISC_ENABLE_WRITABLE | read_only
+    cpu.misc_enable = value & MiscEnable.FAST_STRINGS | read_only
 
 
 def _apic_base_writer(cpuid: CpuidTable) -> Writer:
-    allowed = (1 << cpuid.physical_bits) - 0x1000 | _BSP
+    allowed = (1 << cpuid.physical_bits) - 0x1000 | ApicBase.BSP
     if "apic" in cpuid.features:
-        allowed |= _APIC_GLOBAL_ENABLE
+        allowed |= ApicBase.ENABLED
 
     def write(cpu: VCpu, value: int) -> None:
         if value & ~allowed:
@@ -292,7 +287,7 @@ def _apic_base_writer(cpuid: CpuidTable) -> Writer:
 
 
 def _write_mtrr_def_type(cpu: VCpu, value: int) -> None:
-    if value & ~(0xFF | _MTRR_ENABLE | _MTRR_FIXED_ENABLE) or value & 0xFF not in _MTRR_TYPES:
+    if value & ~(0xFF | MtrrDefType.ENABLED | MtrrDefType.FIXED_ENABLED) or value & 0xFF not in _MTRR_TYPES:
         raise general_protection(0, "reserved bits or memory type of MTRR_DEF_TYPE")
     cpu.msrs[MSR.MTRR_DEF_TYPE] = value
 

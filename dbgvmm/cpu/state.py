@@ -10,7 +10,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .bits import CR0, CR4, DR6, DR7, EFER, RFLAGS, SegmentAttributes, SReg
+from .bits import CR0, CR4, DR6, DR7, EFER, RFLAGS, ApicBase, MiscEnable, SegmentAttributes, SReg
 
 
 class Mode(enum.Enum):
@@ -205,9 +205,9 @@ class VCpu:
         self.idtr.base, self.idtr.limit = 0, 0xFFFF
         self.dr[:] = [0, 0, 0, 0, 0, 0, DR6.fixed_ones, DR7.fixed_ones]
         self.pat = 0x0007_0406_0007_0406
-        # Fast strings on; no branch trace store and no PEBS (bits 11 and 12 say "unavailable").
-        self.misc_enable = 1 << 0 | 1 << 11 | 1 << 12
-        self.apic_base = 0xFEE0_0000 | (0 if self.index else 1 << 8) | (1 << 11 if self.limits.has_apic else 0)
+        self.misc_enable = MiscEnable.FAST_STRINGS | MiscEnable.NO_BRANCH_TRACE | MiscEnable.NO_PEBS
+        bsp, enabled = 0 if self.index else ApicBase.BSP, ApicBase.ENABLED if self.limits.has_apic else 0
+        self.apic_base = 0xFEE0_0000 | bsp | enabled
         self.msrs.clear()
 
     @property
