@@ -26,8 +26,8 @@ _TSC_BASE: Final = TSC_BASE >> 3
 
 
 class SamplingPoints:
-    """Calls `on_sample` at an exit near instruction count `at`, with the CPU's count, RIP and registers exact (its RFLAGS may
-    be older). It must set `at` anew, and may change nothing else."""
+    """Calls `on_sample` with the instruction count at an exit near `at`, when the CPU's RIP and registers are exact (its RFLAGS
+    may be older). It must set `at` anew, and may change nothing else."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -42,9 +42,9 @@ class SamplingPoints:
         self._sample_cell, self._slice_cell = ledger.cells[SAMPLE], ledger.cells[SLICE]
         self._deadline = 0
         self.at = NEVER
-        self.on_sample: Callable[[], None] = self._nobody
+        self.on_sample: Callable[[int], None] = self._nobody
 
-    def _nobody(self) -> None:
+    def _nobody(self, count: int) -> None:
         self.at = NEVER
 
     def earlier(self, deadline: int) -> int:
@@ -56,18 +56,23 @@ class SamplingPoints:
         self._dispatcher.due = -MARGIN
         return deadline
 
-    def sample(self) -> None:
-        """The point is reached. Nobody else's time has come, and the budget goes on towards what comes next."""
-        self.on_sample()
+    def sample(self, ahead: int = 0) -> int:
+        """The point is reached. Nobody else's time has come, and the budget goes on towards what comes next: it is returned.
+
+        ahead: instructions that a unit has counted and not executed yet.
+        """
         dispatcher, signed, words = self._dispatcher, self._signed, self._words
-        limit = self.at
-        if limit >= self._deadline:
-            limit = self.earlier(self._deadline)
-        moved = limit - dispatcher.limit
-        dispatcher.limit = limit
-        signed[_BUDGET] += moved
-        signed[_LIMIT] += moved
-        words[_TSC_BASE] = words[_TSC_BASE] + moved * self._translator.tsc.ticks & MASK64
+        budget, limit = signed[_BUDGET] + ahead, dispatcher.limit
+        signed[_BUDGET] = budget
+        self.on_sample(limit - budget - MARGIN)
+        at = self.at
+        if at >= self._deadline:
+            at = self.earlier(self._deadline)
+        dispatcher.limit = at
+        signed[_LIMIT] = at - MARGIN
+        words[_TSC_BASE] = words[_TSC_BASE] + (at - limit) * self._translator.tsc.ticks & MASK64
+        signed[_BUDGET] = left = budget + at - limit - ahead
+        return left
 
     def deadline_is_due(self) -> bool:
         """The budget is used up: whether by the exact deadline. If it was by a sampling point, the sample is taken."""
@@ -81,17 +86,13 @@ class SamplingPoints:
         if dispatcher.due or dispatcher.stop_requested:
             return False
         self._meter.cell = self._sample_cell
-        unit, signed = site.unit, self._signed
+        unit = site.unit
         if not site.guest_rip:
             mark = unit.mark_at(unit.resume_at)
             assert not mark.fix, "no register is spilled where a unit has counted itself"
             site.guest_rip = unit.guest_rip + mark.guest_offset & MASK64
         self._cpu.rip = site.guest_rip
-        ahead = unit.length - site.retired
-        signed[_BUDGET] += ahead
-        self.sample()
-        signed[_BUDGET] -= ahead
-        if signed[_BUDGET] < 0:
+        if self.sample(unit.length - site.retired) < 0:
             self._meter.cell = self._slice_cell
             return False
         self._q[self._rip] = unit.resume_at

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from dbgvmm.bt.dispatcher import Dispatcher
@@ -145,9 +144,8 @@ class Sampler:
 
     # -- sampling
 
-    def _take(self) -> None:
+    def _take(self, count: int) -> None:
         """A sample. After some 100,000 instructions of the guest nothing of this is in the host's caches: so it does little."""
-        count = self._dispatcher.count
         passed = count - self._last
         self._last = count
         if passed > 0:  # not so after a jump back in time
@@ -167,8 +165,9 @@ class Sampler:
         self._points.at = at
 
     def _close(self) -> None:
-        if self._dispatcher.count > self._last:
-            self._take()
+        count = self._dispatcher.count
+        if count > self._last:
+            self._take(count)
 
     def _aim(self) -> int:
         """The next sampling point after what happens rarely: a beginning, a jump in time, a sample that came late."""
@@ -193,7 +192,7 @@ def period_of(hz: int, ns_per_instruction: Fraction) -> int:
 
 def sampler_of(machine: Machine) -> Sampler:
     """A machine's sampler, with the unwinder for its stacks, and tasks as far as the guest's system is known."""
-    walk = partial(machine.unwinder.quick, MAX_DEPTH)
+    walk = machine.unwinder.quickly(MAX_DEPTH)
     return Sampler(machine.dispatcher, walk, CurrentTask(machine.os_finder, machine.cpu), RunHistory(machine))
 
 

@@ -18,6 +18,7 @@ MOST_RULES: Final = 1 << 16
 """Places; when there are more, all are forgotten and learnt again."""
 _KERNEL_HALF: Final = 1 << 63
 _USER_CPL: Final = 3
+_RSP, _RBP = int(GPR.RSP), int(GPR.RBP)
 _SP, _BP, _IRET, _OUTERMOST = int(Base.SP), int(Base.BP), int(Base.IRET), int(Base.OUTERMOST)
 
 _Known = tuple[int, int, int | None, bool]
@@ -48,6 +49,7 @@ class QuickUnwinder:
         self._symbols = symbols
         self._slow = slow
         self._stack = StackMemory(memory, words)
+        # By pc, inverted where the instruction there has not begun: it may have rules of its own.
         self._kernel: dict[int, _Known] = {}
         self._user: dict[int, _Known] = {}
         self._cr3 = -1
@@ -68,7 +70,8 @@ class QuickUnwinder:
         if self._version != self._symbols.version:
             self._version = self._symbols.version
             self.forget()
-        pc, sp, bp = cpu.rip, cpu.gpr[GPR.RSP], cpu.gpr[GPR.RBP]
+        gpr = cpu.gpr
+        pc, sp, bp = cpu.rip, gpr[_RSP], gpr[_RBP]
         if not cpu.in_64bit_code:
             return (pc,)
         exact = True
@@ -77,19 +80,21 @@ class QuickUnwinder:
         interrupted: set[tuple[int, int]] = set()
         kernel, lower, stack = self._kernel, self._user, self._stack
         words, pages = stack.words, stack.pages
+        left = limit
         try:
-            while len(found) < limit:
+            while left > 1:
+                left -= 1
                 rules = kernel if pc >= _KERNEL_HALF else lower
-                known = rules.get(pc << 1 | exact)
+                known = rules.get(~pc if exact else pc)
                 if known is None:
-                    known = self._learn(rules, pc, sp, bp, exact, user, len(found) == 1)
+                    known = self._learn(rules, pc, sp, bp, exact, user, left == limit - 1)
                 base, offset, bp_offset, checked = known
-                if base == _BP:
+                if base == _SP:
+                    at = sp + offset
+                elif base == _BP:
                     if checked and (bp & 7 or not sp <= bp < sp + LONGEST_FRAME):
                         break
                     at = bp + offset
-                elif base == _SP:
-                    at = sp + offset
                 elif base == _IRET:
                     at = sp + offset
                     pc, user, exact = stack.word(at), stack.word(at + 8) & SELECTOR_RPL == SELECTOR_RPL, True
@@ -166,7 +171,7 @@ class QuickUnwinder:
                     break
         if len(rules) >= MOST_RULES:
             rules.clear()
-        rules[pc << 1 | exact] = known
+        rules[~pc if exact else pc] = known
         return known
 
     def _complex(self, pc: int, sp: int, bp: int, exact: bool, user: bool) -> Registers | None:

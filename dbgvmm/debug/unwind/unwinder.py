@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Final
 
 from dbgvmm.cpu.bits import is_canonical
@@ -74,6 +75,10 @@ class Unwinder:
     def quick(self, limit: int = 64) -> tuple[int, ...]:
         """The pc and the return addresses, innermost first: what `frames` finds, at a profiler's pace."""
         return self._quick.addresses(limit)
+
+    def quickly(self, limit: int) -> Callable[[], tuple[int, ...]]:
+        """`quick` with that limit, for who asks so often that a call counts."""
+        return partial(self._quick.addresses, limit)
 
     def innermost(self) -> Registers:
         """The registers of the frame that the CPU stands in."""
