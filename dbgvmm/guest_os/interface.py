@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dbgvmm.debug.symbols import Symbols, SymbolSource
     from dbgvmm.debug.unwind import Unwinder, UnwindMethod
     from dbgvmm.hardware.memory import PhysicalMemory
+    from dbgvmm.mmu.linear import GuestMemory
 
 T = TypeVar("T")
 ABILITIES: Final = ("symbols", "modules", "tasks", "areas", "log", "syscalls", "unwind")
@@ -35,6 +36,9 @@ class GuestMachine(Protocol):
 
     @property
     def cpu(self) -> VCpu: ...
+
+    @property
+    def memory(self) -> GuestMemory: ...
 
     @property
     def symbols(self) -> Symbols: ...
@@ -152,6 +156,11 @@ class GuestOs(Protocol):
     def current_task(self) -> Task | None:
         """The task that runs, None if there is none yet. Raises GuestOsError."""
         raise self._cannot("tasks")
+
+    def running(self) -> tuple[int, str] | None:
+        """Id and name of the task that `current_task` has: for a profiler, which asks often. Raises GuestOsError."""
+        task = self.current_task()
+        return None if task is None else (task.pid, task.name)
 
     def tasks(self, *, threads: bool = False) -> Listing[Task]:
         """Its processes, or all their threads. Raises GuestOsError."""

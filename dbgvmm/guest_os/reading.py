@@ -107,7 +107,7 @@ class AddressSpace:
 def printable(data: bytes) -> str:
     """Bytes of a guest as text that cannot disturb a terminal: UTF-8 and tabs, anything else escaped."""
     text = data.decode("utf-8", "backslashreplace")
-    return "".join(_shown(char) for char in text)
+    return text if text.isprintable() else "".join(_shown(char) for char in text)
 
 
 def _shown(char: str) -> str:

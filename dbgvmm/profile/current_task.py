@@ -45,11 +45,10 @@ class CurrentTask:
             if self._system is None:
                 return None
         try:
-            task = self._system.current_task()
+            return self._system.running()
         except GuestOsError:
             self._system = None  # it cannot tell, now
             return None
-        return None if task is None else (task.pid, task.name)
 
     def _look(self) -> None:
         self._left = self._wait

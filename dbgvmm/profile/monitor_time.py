@@ -7,6 +7,7 @@ from dbgvmm.bt.mechanisms import DETAIL_SHIFT, Mechanism
 from dbgvmm.hardware.meter import Cell
 
 _MECHANISM = (1 << DETAIL_SHIFT) - 1
+_TITLES = {int(mechanism): mechanism.title for mechanism in Mechanism}
 _NOT_THE_GUESTS = frozenset((int(Mechanism.SAMPLE), int(Mechanism.OUTSIDE), int(Mechanism.ENTRY)))
 """What the guest did not ask for: the sampling itself, and people."""
 
@@ -16,7 +17,6 @@ class MonitorTime:
 
     def __init__(self, ledger: ExitLedger) -> None:
         self._cells = ledger.cells
-        self._keys: list[int] = []
         self._known: list[Cell] = []
         self._counts: list[int] = []
         self._seconds: list[float] = []
@@ -24,36 +24,42 @@ class MonitorTime:
 
     def restart(self) -> None:
         """Count from now on."""
-        self._keys = list(self._cells)
         self._known = list(self._cells.values())
         self._counts = [cell.count for cell in self._known]
         self._seconds = [cell.seconds for cell in self._known]
 
     def take(self) -> dict[str, int]:
         """Nanoseconds by mechanism since the last time; mechanisms that were not at work are left out."""
-        spent = self.peek()
-        if len(self._cells) != len(self._keys):
-            self.restart()
-        else:
-            self._counts = [cell.count for cell in self._known]
-            self._seconds = [cell.seconds for cell in self._known]
+        changed = self._changed()
+        spent = self._spent(changed)
+        for at in changed:
+            cell = self._known[at]
+            self._counts[at], self._seconds[at] = cell.count, cell.seconds
         return spent
 
     def peek(self) -> dict[str, int]:
         """The same, and let the next time begin where this one has."""
+        return self._spent(self._changed())
+
+    def _changed(self) -> list[int]:
+        """Which of the known cells were at work; new ones become known."""
+        if len(self._cells) != len(self._known):  # they are behind those that are known
+            added = list(self._cells.values())[len(self._known) :]
+            self._known += added
+            self._counts += [0] * len(added)
+            self._seconds += [0.0] * len(added)
+        return [at for at, (cell, count) in enumerate(zip(self._known, self._counts, strict=True)) if cell.count != count]
+
+    def _spent(self, changed: list[int]) -> dict[str, int]:
         spent: dict[str, int] = {}
-        counts = self._counts
-        # Cells of keys that are new are behind those that are known.
-        for at, cell in enumerate(self._known if len(self._cells) == len(counts) else self._cells.values()):
-            known = at < len(counts)
-            if known and cell.count == counts[at]:
+        for at in changed:
+            cell = self._known[at]
+            mechanism = cell.key & _MECHANISM
+            if mechanism in _NOT_THE_GUESTS:
                 continue
-            key = self._keys[at] if known else list(self._cells)[at]
-            if key & _MECHANISM in _NOT_THE_GUESTS:
-                continue
-            ns = round(cell.seconds * 1e9) - (round(self._seconds[at] * 1e9) if known else 0)
+            ns = round(cell.seconds * 1e9) - round(self._seconds[at] * 1e9)
             if ns:
-                title = Mechanism(key & _MECHANISM).title
+                title = _TITLES[mechanism]
                 spent[title] = spent.get(title, 0) + ns
         return spent
 

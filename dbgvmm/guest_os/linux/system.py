@@ -65,6 +65,8 @@ class Linux(GuestOs):
         self._no_orc = False
         self._complete = False
         self._inferred_at = -1
+        self._walked_at = -1
+        """The TLB's generation when `running` last let go of its translations."""
 
     def _symbol(self, name: str) -> int:
         address = self._names.address(name)
@@ -214,6 +216,18 @@ class Linux(GuestOs):
             return None
         try:
             return self._tasks.at(address, address)
+        except NotReadable as error:
+            raise GuestOsError(f"the running task's structure is damaged: {error}") from error
+
+    def running(self) -> tuple[int, str] | None:
+        """See GuestOs."""
+        generation = self._machine.memory.generation
+        if self._walked_at != generation:  # what has not been flushed the guest goes by, too
+            self._fresh()
+            self._walked_at = generation
+        address = self._tasks.current_address(self._machine.cpu.index)
+        try:
+            return None if address is None else self._tasks.identity(address)
         except NotReadable as error:
             raise GuestOsError(f"the running task's structure is damaged: {error}") from error
 

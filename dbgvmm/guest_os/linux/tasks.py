@@ -74,6 +74,11 @@ class Tasks:
             tables, address, task["stack"], address == current,
         )  # fmt: skip
 
+    def identity(self, address: int) -> tuple[int, str]:
+        """A task's id and name. Raises NotReadable, GuestOsError."""
+        task = self._records("task_struct", address)
+        return task["pid"], self._name(task)
+
     def _state(self, task: Record) -> int:
         return task["__state"] if task.has("__state") else task["state"]  # renamed in 5.14
 
