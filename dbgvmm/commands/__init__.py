@@ -60,7 +60,7 @@ from dbgvmm.commands.errors import CommandError, QuitRequest
 from dbgvmm.commands.help import help_command
 from dbgvmm.commands.session import Session
 from dbgvmm.commands.source import source_command
-from dbgvmm.commands.table import AnyCommand, Command, CommandTable
+from dbgvmm.commands.table import AnyCommand, Command, CommandTable, command
 
 FAMILIES: Final[tuple[ModuleType, ...]] = (
     run_control,
@@ -127,6 +127,7 @@ __all__ = [
     "CommandTable",
     "QuitRequest",
     "Session",
+    "command",
     "command_table",
     "family_commands",
 ]

@@ -61,5 +61,5 @@ def complete_expression(session: Session, text: str) -> list[str]:
         return [f"{head}${name}" for name in known if name.startswith(prefix)]
     if not prefix:
         return []
-    names = [name for name in REGISTERS if name.startswith(prefix)] + session.symbols.starting_with(prefix)
+    names = [name for name in REGISTERS if name.startswith(prefix)] + session.system_symbols.starting_with(prefix)
     return [head + name for name in names]

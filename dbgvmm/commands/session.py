@@ -133,14 +133,12 @@ class Session:
     @property
     def names(self) -> Names:
         """What names mean in expressions."""
-        machine = self.machine
-        return Names(SystemSymbols(machine.symbols, machine.os_finder, REGISTERS.__contains__), self.values)
+        return Names(self.system_symbols, self.values)
 
     @property
     def names_here(self) -> Names:
         """The same for what a person asks now: general registers are those of the selected frame."""
-        machine, frame = self.machine, self.frame
-        return Names(SystemSymbols(machine.symbols, machine.os_finder, REGISTERS.__contains__), self.values, frame)
+        return Names(self.system_symbols, self.values, self.frame)
 
     @property
     def frame(self) -> StackFrame | None:
@@ -195,6 +193,11 @@ class Session:
     def symbols(self) -> Symbols:
         """The machine's."""
         return self.machine.symbols
+
+    @property
+    def system_symbols(self) -> SystemSymbols:
+        """The same; the guest's system is looked for if it may know more."""
+        return SystemSymbols(self.symbols, self.machine.os_finder, REGISTERS.__contains__)
 
     def run_with(self, run: RunFunction) -> None:
         """Run the machine so from now on."""

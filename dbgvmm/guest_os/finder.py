@@ -105,6 +105,11 @@ class SystemSymbols:
         found = self._symbols.lookup(text)
         return self._symbols.lookup(text) if found is None and self._more(text) else found
 
+    def starting_with(self, prefix: str) -> list[str]:
+        """The names that begin with `prefix`, in order."""
+        found = self._symbols.starting_with(prefix)
+        return self._symbols.starting_with(prefix) if not found and self._more(prefix) else found
+
     def _more(self, name: str) -> bool:
         return not self._known_otherwise(name) and self._finder.recognise()
 

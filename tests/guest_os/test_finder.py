@@ -94,6 +94,14 @@ def test_a_name_that_nobody_knows_is_looked_for_in_the_guests_system(machine: Ma
     assert detector.asked == 1
 
 
+def test_a_name_is_completed_by_the_guests_system(machine: Machine) -> None:
+    detector = Detector(Toy())
+    symbols = SystemSymbols(machine.symbols, OsFinder(machine, (detector,)), lambda name: name == "rax")
+    assert symbols.starting_with("toy") == ["toy_main"]
+    assert symbols.starting_with("nothing") == []
+    assert detector.asked == 1
+
+
 def test_what_was_not_found_is_not_looked_for_again_before_the_guest_has_run(machine: Machine) -> None:
     detector = Detector(GuestOsError("too early"))
     finder = OsFinder(machine, (detector,))
