@@ -11,23 +11,24 @@ from dbgvmm import Machine
 from dbgvmm.cpu.bits import Vector
 from dbgvmm.debug.hits import Hit
 
-WIDTH, HEIGHT, LEFT, LANE = 900, 420, 70, 40
+WIDTH, LANE, LEFT, TOP = 900, 110, 20, 24
 COLOURS = {"page faults": "#c0392b", "interrupts": "#2980b9", "system calls": "#27ae60", "port accesses": "#7f8c8d"}
 
 
 def svg(series: dict[str, list[int]], end: int) -> str:
-    """How many of each there were so far: one line each, all to the height of the most."""
-    most = max(map(len, series.values())) or 1
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">']
+    """How many of each there were so far: a lane for each, as high as its most."""
+    height = LANE * len(series) + TOP
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13">']
+    wide = (WIDTH - 2 * LEFT) / end
     for number, (name, counts) in enumerate(series.items()):
-        wide, high = (WIDTH - LEFT - 20) / end, (HEIGHT - 2 * LANE) / most
+        bottom, high = (number + 1) * LANE, (LANE - TOP) / (len(counts) or 1)
         heights = {round(count * wide, 1): so_far for so_far, count in enumerate(counts, 1)}  # the last of each place
         points = [(0.0, 0), *heights.items(), (end * wide, len(counts))]
-        line = " ".join(f"{LEFT + x:.1f},{HEIGHT - LANE - y * high:.1f}" for x, y in points)
+        line = " ".join(f"{LEFT + x:.1f},{bottom - y * high:.1f}" for x, y in points)
         colour = COLOURS[name]
         parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{line}"/>')
-        parts.append(f'<text x="{LEFT + 10}" y="{LANE + 18 * number}" fill="{colour}">{name}: {len(counts):,}</text>')
-    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 12}">0 to {end:,} instructions; height: {most:,}</text></svg>')
+        parts.append(f'<text x="{LEFT}" y="{bottom - LANE + TOP - 6}" fill="{colour}">{name}: {len(counts):,}</text>')
+    parts.append(f'<text x="{LEFT}" y="{height - 6}">0 to {end:,} instructions</text></svg>')
     return "\n".join(parts) + "\n"
 
 
@@ -49,8 +50,12 @@ def main(machine: Machine) -> None:
             from matplotlib import pyplot
         except ImportError:
             sys.exit("matplotlib is not installed: `pip install matplotlib`, or give a name that ends in .svg")
-        for name, counts in series.items():
-            pyplot.step(counts, range(1, len(counts) + 1), where="post", label=name, color=COLOURS[name])
-        pyplot.legend()
-        pyplot.savefig(path)
+        figure, lanes = pyplot.subplots(len(series), sharex=True, figsize=(9, 6))
+        for lane, (name, counts) in zip(lanes, series.items(), strict=True):
+            so_far = [*range(len(counts) + 1), len(counts)]
+            lane.step([0, *counts, machine.count], so_far, where="post", color=COLOURS[name])
+            lane.set_title(f"{name}: {len(counts):,}", loc="left", fontsize=10)
+        lanes[-1].set_xlabel("instructions")
+        figure.tight_layout()
+        figure.savefig(path)
     print(f"{path}: " + ", ".join(f"{len(counts):,} {name}" for name, counts in series.items()))
