@@ -14,7 +14,7 @@ from dbgvmm.cpu.bits import Vector
 from dbgvmm.profile.exits import MomentError
 from dbgvmm.profile.in_tc import emulated_in_tc
 from dbgvmm.profile.moments import Interval, Row
-from dbgvmm.profile.places import PlaceRow
+from dbgvmm.profile.places import PlaceRow, Places
 
 MechanismName = Literal[
     "callout", "port", "cr3", "halt", "chain", "lookup", "window", "slice", "precise", "if", "hidden", "ad", "true", "trace",
@@ -184,6 +184,13 @@ def _interval(session: Session, since: str | None, until: str | None) -> Interva
         raise CommandError(str(error)) from error
 
 
+def _places(session: Session, since: str | None, until: str | None) -> Places:
+    try:
+        return session.machine.exits.places_since(since, until)
+    except MomentError as error:
+        raise CommandError(str(error)) from error
+
+
 @command("exits", aliases=("info exits",))
 def exits(
     session: Session,
@@ -196,23 +203,21 @@ def exits(
     """Show why the guest's code was left for the monitor, how often, and what it cost the host.
 
     With MECHANISM only that one, by instruction, port, vector or error code. SINCE and UNTIL are moments that `exits mark`
-    has named (power-on, and now). BY symbol or address shows where in the guest exits came from, once `exits record on`
-    keeps that. Each exit has one mechanism, and host time is counted once: the work inside of an exit is not in the exit.
+    has named (power-on, and now). BY symbol or address shows where in the guest exits came from, while `exits record on`
+    keeps that (since then, if no moment is given). Each exit has one mechanism, and host time is counted once: the work
+    inside of an exit is not in the exit.
 
     For example:
 
         exits
         exits port --since boot
         exits --by symbol
+        exits --by symbol --since boot --until shell
     """
     machine = session.machine
     which = None if mechanism is None else _BY_NAME[mechanism]
-    places = machine.exits.places
     if by is not None:
-        if since is not None or until is not None:
-            raise CommandError("places are counted since `exits record on`: leave --since and --until away")
-        if places is None:
-            raise CommandError("where exits come from is not kept: `exits record on`, then run the guest")
+        places = _places(session, since, until)
         return PlaceTable(places.rows(machine.symbols, by_symbol=by == "symbol", mechanism=which), places.beyond.count)
     interval = _interval(session, since, until)
     rows = interval.rows()
@@ -222,8 +227,9 @@ def exits(
             emulated_in_tc(machine),
         )
     total = next((row for row in rows if row.mechanism == mechanism), None)
-    whole = since is None and until is None and places is not None
-    kept = places.rows(machine.symbols, by_symbol=False, mechanism=which) if whole and places is not None else ()
+    kept: tuple[PlaceRow, ...] = ()
+    if machine.exits.keeps_places_since(since, until):
+        kept = _places(session, since, until).rows(machine.symbols, by_symbol=False, mechanism=which)
     return MechanismTable(which.title, which.meaning, total, interval.details(which), kept)
 
 

@@ -57,6 +57,8 @@ class Exits:
         self._machine = machine
         self.moments: dict[str, Moment] = {}
         self.places: Places | None = None
+        self._marked_places: dict[str, Places] = {}
+        """Copies of them at the moments that were marked meanwhile."""
         self.recording: Recording | None = None
         self._observers: tuple[Observer, ...] = ()
 
@@ -75,6 +77,10 @@ class Exits:
     def mark(self, name: str) -> Moment:
         """Remember this moment by a name; one of the same name is replaced."""
         self.moments[name] = moment = self.snapshot()
+        if self.places is not None:
+            self._marked_places[name] = self.places.copy()
+        else:
+            self._marked_places.pop(name, None)
         return moment
 
     def moment(self, name: str) -> Moment:
@@ -107,6 +113,25 @@ class Exits:
         if self.places is not None:
             self.forget(self.places.add)
             self.places = None
+            self._marked_places.clear()
+
+    def places_since(self, name: str | None = None, until: str | None = None) -> Places:
+        """Where exits came from between two moments: from when places began to be kept, to now. Raises MomentError."""
+        if self.places is None:
+            raise MomentError("where exits come from is not kept: `exits record on`, then run the guest")
+        self.since(name, until)
+        later = self.places if until is None else self._places_at(until)
+        return later if name is None else later - self._places_at(name)
+
+    def keeps_places_since(self, name: str | None, until: str | None) -> bool:
+        """Whether `places_since` can tell."""
+        return self.places is not None and all(each is None or each in self._marked_places for each in (name, until))
+
+    def _places_at(self, name: str) -> Places:
+        places = self._marked_places.get(name)
+        if places is None:
+            raise MomentError(f"where exits come from was not kept yet at {name!r}: `exits record on` first, then mark moments")
+        return places
 
     # -- recordings
 

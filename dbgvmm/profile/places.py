@@ -35,10 +35,16 @@ class PlaceCell:
 
     __slots__ = ("count", "seconds", "whole")
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.seconds = 0.0
-        self.whole = 0.0
+    def __init__(self, count: int = 0, seconds: float = 0.0, whole: float = 0.0) -> None:
+        self.count = count
+        self.seconds = seconds
+        self.whole = whole
+
+    def since(self, before: PlaceCell | None) -> PlaceCell:
+        """What was added since it was as `before` (nothing)."""
+        if before is None:
+            return PlaceCell(self.count, self.seconds, self.whole)
+        return PlaceCell(self.count - before.count, self.seconds - before.seconds, self.whole - before.whole)
 
 
 class Places:
@@ -60,6 +66,20 @@ class Places:
         cell.count += 1
         cell.seconds += exit_.seconds
         cell.whole += exit_.whole
+
+    def copy(self) -> Places:
+        """What they are now: later exits do not change it."""
+        return self - Places()
+
+    def __sub__(self, earlier: Places) -> Places:
+        """What has come since an earlier copy."""
+        difference = Places(self._most)
+        for at, cell in self.cells.items():
+            before = earlier.cells.get(at)
+            if before is None or cell.count != before.count:
+                difference.cells[at] = cell.since(before)
+        difference.beyond = self.beyond.since(earlier.beyond)
+        return difference
 
     @property
     def count(self) -> int:

@@ -100,10 +100,41 @@ def test_places_need_to_be_kept_before_they_are_shown(hello: Session) -> None:
     assert report.rows[0].place == "boot_entry32"
     assert sum(row.count for row in report.rows) == hello.machine.engine.exits
     assert "<boot_entry32+" in str(exits(hello, "step"))
-    with pytest.raises(CommandError, match="leave --since"):
+    with pytest.raises(CommandError, match="no moment is called 'a'"):
         exits(hello, by="symbol", since="a")
     exits_record(hello, "off")
     assert hello.machine.exits.places is None
+
+
+def test_places_are_told_apart_by_moments(hello: Session) -> None:
+    exits_mark(hello, "early")
+    exits_record(hello)
+    hello.run(steps=1000)
+    exits_mark(hello, "a")
+    hello.run(steps=500)
+    exits_mark(hello, "b")
+    hello.run()
+
+    def numbers(since: str | None = None, until: str | None = None) -> dict[str, int]:
+        report = exits(hello, since=since, until=until, by="address")
+        assert isinstance(report, PlaceTable)
+        assert all(row.count > 0 and row.seconds > 0 for row in report.rows)
+        return {row.place: row.count for row in report.rows}
+
+    parts = numbers(until="a"), numbers("a", "b"), numbers("b")
+    whole = numbers()
+    assert {place: sum(part.get(place, 0) for part in parts) for place in whole} == whole
+    between = exits(hello, since="a", until="b")
+    assert isinstance(between, ExitTable)
+    assert sum(parts[1].values()) == between.exits > 0
+    stepped = exits(hello, "step", since="a", until="b")
+    assert isinstance(stepped, MechanismTable) and stepped.total is not None
+    assert sum(row.count for row in stepped.places) == stepped.total.count
+    with pytest.raises(CommandError, match="was not kept yet at 'early'"):
+        exits(hello, since="early", by="symbol")
+    exits_record(hello)
+    with pytest.raises(CommandError, match="was not kept yet at 'a'"):
+        exits(hello, since="a", by="symbol")
 
 
 def test_a_timeline_is_recorded_and_saved(hello: Session, table: CommandTable, tmp_path: Path) -> None:
