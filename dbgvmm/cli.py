@@ -26,17 +26,6 @@ from dbgvmm.exit_status import ExitStatus, status_of
 from dbgvmm.machine import Machine, MachineConfig
 from dbgvmm.options import parse_arguments
 from dbgvmm.outside import Outside
-from dbgvmm.repl import (
-    LiveScreen,
-    PlainReader,
-    PlainScreen,
-    ReplLoop,
-    TerminalReader,
-    TerminalScreen,
-    python_prompt,
-    startup_lines,
-    startup_path,
-)
 from dbgvmm.sampled_run import SampledRunError, check_sampling, start_sampling, write_sampling
 from dbgvmm.supervisor import PythonScript, Repl, Script, ScriptError, Supervisor
 from gdbstub import TransportError
@@ -166,6 +155,8 @@ def read_scripts(options: argparse.Namespace) -> list[Script]:
     """What is to be run first: the startup file, if there will be a prompt, then -x and -e in their order. Raises Refused."""
     scripts: list[Script] = []
     if options.repl and options.startup:
+        from dbgvmm.repl import startup_lines, startup_path
+
         try:
             scripts.append(Script.of(str(startup_path()), startup_lines(), fatal=False))
         except CommandError as error:
@@ -267,6 +258,8 @@ def open_gdb(address: str | None, session: Session) -> GdbServer | None:
 
 def make_repl(supervisor: Supervisor) -> Repl:
     """The REPL for what standard input is."""
+    from dbgvmm.repl import LiveScreen, PlainReader, PlainScreen, ReplLoop, TerminalReader, TerminalScreen, python_prompt
+
     gdb, session, table = supervisor.gdb, supervisor.session, supervisor.table
     filenos = gdb.filenos if gdb is not None else tuple
 

@@ -14,9 +14,9 @@ class SampledRunError(Exception):
 
 def check_sampling(options: argparse.Namespace) -> None:
     """Find out before a long run whether its results can be written. Raises SampledRunError."""
-    from dbgvmm.profile.export import UnknownFormat, format_of
-
     if options.sample is not None:
+        from dbgvmm.profile.export import UnknownFormat, format_of
+
         try:
             format_of(options.sample)
         except UnknownFormat as error:

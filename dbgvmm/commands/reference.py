@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 
-from dbgvmm.commands import FAMILIES, command_table, family_commands
+from dbgvmm.commands import command_table, families, family_commands
 from dbgvmm.commands.table import AnyCommand
 
 _HEAD = """\
@@ -29,7 +29,7 @@ This page is made by `python -m dbgvmm.commands.reference`.
 def reference() -> str:
     """The whole page."""
     sections = [_HEAD]
-    for family in FAMILIES:
+    for family in families():
         title = inspect.cleandoc(family.__doc__ or "").partition(":")[0].partition(".")[0]
         sections.append(f"## {title}\n")
         sections += [_entry(item) for item in family_commands(family)]

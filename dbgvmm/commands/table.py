@@ -232,13 +232,28 @@ class Call:
 
 
 class CommandTable:
-    """Commands by name. Raises ValueError if two have the same name or alias."""
+    """Commands by name. Raises ValueError if two have the same name or alias.
 
-    def __init__(self, commands: Iterable[AnyCommand]) -> None:
-        self.commands: tuple[AnyCommand, ...] = ()
-        self._names: dict[tuple[str, ...], AnyCommand] = {}
+    load: gives the commands. It is asked when the first one is wanted, since that takes longer than a small guest runs.
+    """
+
+    def __init__(self, load: Callable[[], Iterable[AnyCommand]]) -> None:
+        self._load: Callable[[], Iterable[AnyCommand]] | None = load
+        self._commands: tuple[AnyCommand, ...] = ()
+        self._by_name: dict[tuple[str, ...], AnyCommand] = {}
         self._longest = 0
-        self.replace((), commands)
+
+    @property
+    def commands(self) -> tuple[AnyCommand, ...]:
+        """All of them, in the order in which they were added."""
+        if self._load is not None:
+            load, self._load = self._load, None
+            self.replace((), load())
+        return self._commands
+
+    @property
+    def _names(self) -> dict[tuple[str, ...], AnyCommand]:
+        return self._by_name if self.commands else {}
 
     def replace(self, old: Iterable[AnyCommand], new: Iterable[AnyCommand]) -> None:
         """Forget the commands `old`, and know `new`. Raises ValueError, with nothing changed."""
@@ -249,7 +264,7 @@ class CommandTable:
             for name in (item.name, *item.aliases):
                 if names.setdefault(tuple(name.split()), item) is not item:
                     raise ValueError(f"two commands are called {name!r}")
-        self.commands, self._names = commands, names
+        self._commands, self._by_name = commands, names
         self._longest = max(map(len, names), default=0)
 
     def execute(self, session: Session, line: str) -> object:

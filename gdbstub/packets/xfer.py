@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
 
 from gdbstub.errors import RspError, TargetError
 from gdbstub.fields import parse_pair, split
@@ -59,7 +59,7 @@ def _thread_list(session: Session, target: Threads) -> str:
             if details.core is not None:
                 attributes += f' core="{details.core}"'
             if details.name:
-                attributes += f" name={quoteattr(details.name)}"
+                attributes += f" name=\"{escape(details.name)}\""
         lines.append(f"<thread {attributes}>{state}</thread>\n")
     return '<?xml version="1.0"?>\n<threads>\n' + "".join(lines) + "</threads>\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Literal
 
 import pytest
@@ -45,7 +47,7 @@ def weigh(session: Session, what: Address, *, heavy: bool = False, than: Address
 
 @pytest.fixture
 def fruit() -> CommandTable:
-    return CommandTable([info_apples, info_pears, pick, sort, weigh])
+    return CommandTable(lambda: [info_apples, info_pears, pick, sort, weigh])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_a_shortened_name_that_fits_two_commands_is_refused(hello: Session) -> N
             """Count them."""
             return ""
 
-        CommandTable([info_apples, info_apricots]).execute(hello, "info ap")
+        CommandTable(lambda: [info_apples, info_apricots]).execute(hello, "info ap")
 
 
 def test_a_name_whose_last_word_is_typed_whole_is_not_shortened(hello: Session) -> None:
@@ -109,7 +111,7 @@ def test_a_name_whose_last_word_is_typed_whole_is_not_shortened(hello: Session) 
         """Count them."""
         return "none"
 
-    assert CommandTable([info_apples, info_ap]).execute(hello, "i ap") == "none"
+    assert CommandTable(lambda: [info_apples, info_ap]).execute(hello, "i ap") == "none"
 
 
 def test_two_commands_of_one_name_are_refused() -> None:
@@ -120,7 +122,17 @@ def test_two_commands_of_one_name_are_refused() -> None:
             """Another."""
             return ""
 
-        CommandTable([info_apples, other])
+        assert CommandTable(lambda: [info_apples, other]).commands
+
+
+def test_commands_are_loaded_when_the_first_one_is_wanted() -> None:
+    """A run of a guest takes no command. `import dbgvmm.commands.…` of one family loads no other."""
+    code = (
+        "import sys; from dbgvmm.commands import command_table; from dbgvmm.commands.time import info_time; "
+        "table = command_table(); assert 'dbgvmm.commands.tc' not in sys.modules; "
+        "assert table.commands; assert 'dbgvmm.commands.tc' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

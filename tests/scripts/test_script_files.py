@@ -254,7 +254,7 @@ def test_run_file_gives_what_main_returned(fresh: Session, script: Callable[...,
 
 
 def test_a_table_replaces_all_or_nothing(table: CommandTable) -> None:
-    mine = CommandTable(table.commands)
+    mine = CommandTable(lambda: table.commands)
     with pytest.raises(ValueError, match="two commands"):
         mine.replace((), table.commands[:1] and [type(table.commands[0])(table.commands[0].function, "help", (), False, False)])
     assert mine.commands == table.commands
