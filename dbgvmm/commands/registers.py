@@ -76,6 +76,7 @@ class NamedValues:
 def info_registers(session: Session, *, a: bool = False) -> GeneralRegisters | QemuRegisters:
     """Show the general registers, RIP with its symbol, the flags in words, mode and CPL.
 
+    They are the CPU's, whichever frame is selected: `info frame` has those of a frame.
     As gdb's `monitor info registers` it shows what QEMU's does (RAX=... CR3=...), which scripts take apart. `-a`: of
     all CPUs.
 
