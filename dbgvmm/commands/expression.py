@@ -13,7 +13,9 @@ from dbgvmm.debug.expressions import ExpressionCondition, ExpressionError, Type
 from dbgvmm.debug.expressions.names import FACTS, FRAME_REGISTERS, PARTS
 from dbgvmm.debug.registers import REGISTERS
 
-_LAST_NAME: Final = re.compile(r"(\$?)([A-Za-z_.][\w.@]*|)$")
+_LAST_NAME: Final = re.compile(r"(\$?)([A-Za-z_.][\w.@:]*|)$")
+_OPEN_QUOTE: Final = re.compile(r"(?:^|[^'\w])'([^']*)$")
+_NEEDS_NO_QUOTES: Final = re.compile(r"[A-Za-z_.][\w.@]*(?:::~?[A-Za-z_]\w*)*")
 
 
 def evaluate(session: Session, text: str) -> int:
@@ -51,7 +53,11 @@ def assign(session: Session, left: str, right: str) -> tuple[str, int, Type]:
 
 
 def complete_expression(session: Session, text: str) -> list[str]:
-    """Ways to finish the register, variable or symbol that `text` ends with."""
+    """Ways to finish the register, variable or symbol that `text` ends with; a name with signs in it comes in quotes."""
+    quote = _OPEN_QUOTE.search(text)
+    if quote is not None:
+        head = text[: quote.start(1)]
+        return [f"{head}{name}'" for name in session.system_symbols.starting_with(quote[1])]
     match = _LAST_NAME.search(text)
     if match is None:
         return []
@@ -61,5 +67,7 @@ def complete_expression(session: Session, text: str) -> list[str]:
         return [f"{head}${name}" for name in known if name.startswith(prefix)]
     if not prefix:
         return []
-    names = [name for name in REGISTERS if name.startswith(prefix)] + session.system_symbols.starting_with(prefix)
+    names = [name for name in REGISTERS if name.startswith(prefix)]
+    for name in session.system_symbols.starting_with(prefix):
+        names.append(name if _NEEDS_NO_QUOTES.fullmatch(name) else f"'{name}'")
     return [head + name for name in names]

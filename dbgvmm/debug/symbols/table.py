@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from dbgvmm.debug.symbols.demangled import MANGLED, readable, without_parameters
+
 _MASK64: Final = (1 << 64) - 1
 
 
@@ -16,7 +18,10 @@ class SymbolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """One symbol. end: the first address that no longer belongs to it. kind: "code", "data", "label" or "absolute"."""
+    """One symbol. end: the first address that no longer belongs to it. kind: "code", "data", "label" or "absolute".
+
+    name: as the program's language has it; a `SymbolTable` finds it by its mangled name, too.
+    """
 
     name: str
     address: int
@@ -27,19 +32,27 @@ class Symbol:
 class SymbolTable:
     """Symbols to look up both ways. An empty table knows nothing and is fine.
 
-    offset: what is added to all addresses, in bytes; absolute symbols stay as they are.
+    symbols: with names as they are in the file, mangled or not. offset: what is added to all addresses, in bytes; absolute
+    symbols stay as they are.
     """
 
     def __init__(self, symbols: Iterable[Symbol] = (), source: str = "", offset: int = 0) -> None:
         self.source = source
         self.offset = offset
         self._by_name: dict[str, Symbol] = {}
+        self._aliases: dict[str, Symbol] = {}
+        """By mangled names, and by names without parameters."""
         placed: dict[int, Symbol] = {}
         for symbol in symbols:
             if offset and symbol.kind != "absolute":
                 start = symbol.address + offset & _MASK64
                 symbol = Symbol(symbol.name, start, start + symbol.end - symbol.address, symbol.kind)
-            self._by_name.setdefault(symbol.name, symbol)
+            name = readable(symbol.name)
+            if name is not symbol.name:
+                mangled, symbol = symbol.name, Symbol(name, symbol.address, symbol.end, symbol.kind)
+                self._aliases.setdefault(mangled, symbol)
+                self._aliases.setdefault(without_parameters(name), symbol)
+            self._by_name.setdefault(name, symbol)
             if symbol.kind != "absolute":
                 known = placed.get(symbol.address)
                 # Of several names for an address, a function's says more than a label's.
@@ -56,7 +69,7 @@ class SymbolTable:
 
     def find(self, name: str) -> Symbol | None:
         """The symbol of that name; of several (file-local ones) the first in the file."""
-        return self._by_name.get(name)
+        return self._by_name.get(name) or self._aliases.get(name)
 
     def at(self, address: int) -> tuple[Symbol, int] | None:
         """The symbol that covers an address, and the offset into it."""
@@ -76,4 +89,6 @@ class SymbolTable:
 
     def starting_with(self, prefix: str) -> list[str]:
         """The names that begin with `prefix`, in order."""
-        return sorted(name for name in self._by_name if name.startswith(prefix))
+        names = {name for name in self._by_name if name.startswith(prefix)}
+        aliases = (name for name in self._aliases if name.startswith(prefix))
+        return sorted(names.union(name for name in aliases if prefix.startswith(MANGLED) or not name.startswith(MANGLED)))

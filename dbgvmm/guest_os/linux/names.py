@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Final
 
+from dbgvmm.debug.symbols.demangled import readable
 from dbgvmm.debug.symbols.table import Symbol
 from dbgvmm.guest_os.linux.kallsyms import Kallsyms
 
@@ -42,10 +43,10 @@ class NameTable:
     def _symbol(self, number: int) -> Symbol:
         address, kind = self.table.addresses[number], self.table.kinds[number]
         if address < _FIRST_ADDRESS:
-            return Symbol(self.table.names[number], address, address, "absolute")
+            return Symbol(readable(self.table.names[number]), address, address, "absolute")
         at = bisect_right(self._addresses, address)
         end = self._addresses[at] if at < len(self._addresses) else max(self._limit, address)
-        return Symbol(self.table.names[number], address, end, "code" if kind in _CODE else "data")
+        return Symbol(readable(self.table.names[number]), address, end, "code" if kind in _CODE else "data")
 
     @cached_property
     def _by_name(self) -> dict[str, int]:
