@@ -54,6 +54,7 @@ fuzz: run-packages $(VENV)/.fuzz guests
 bench: test-packages $(BIN)/dbgvmm guests linux
 	@$(BIN)/python bench/cpubound.py
 	@$(BIN)/python bench/counting.py
+	@$(BIN)/python bench/sampling.py
 	@$(BIN)/python bench/linux.py
 	@$(BIN)/python bench/gdb_stub.py --guest cpubound-small
 
