@@ -261,6 +261,7 @@ def make_repl(supervisor: Supervisor) -> Repl:
     from dbgvmm.repl import LiveScreen, PlainReader, PlainScreen, ReplLoop, TerminalReader, TerminalScreen, python_prompt
 
     gdb, session, table = supervisor.gdb, supervisor.session, supervisor.table
+    table.load()  # now, and not while a person waits for the first command
     filenos = gdb.filenos if gdb is not None else tuple
 
     def serve() -> bool:

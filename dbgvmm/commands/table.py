@@ -22,7 +22,7 @@ from dbgvmm.commands.errors import CommandError
 from dbgvmm.commands.json_output import as_json
 from dbgvmm.commands.parameters import PATH, Format, ParameterType, parameter_type
 from dbgvmm.commands.session import Session
-from dbgvmm.commands.words import split_words, without_quotes
+from dbgvmm.commands.words import split_words, typed_words, without_quotes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -243,12 +243,16 @@ class CommandTable:
         self._by_name: dict[tuple[str, ...], AnyCommand] = {}
         self._longest = 0
 
+    def load(self) -> None:
+        """Load the commands now, if that was not done yet."""
+        if self._load is not None:
+            self._know(tuple(self._load()))  # a Ctrl-C in the middle of it changes nothing
+            self._load = None
+
     @property
     def commands(self) -> tuple[AnyCommand, ...]:
         """All of them, in the order in which they were added."""
-        if self._load is not None:
-            load, self._load = self._load, None
-            self.replace((), load())
+        self.load()
         return self._commands
 
     @property
@@ -258,7 +262,9 @@ class CommandTable:
     def replace(self, old: Iterable[AnyCommand], new: Iterable[AnyCommand]) -> None:
         """Forget the commands `old`, and know `new`. Raises ValueError, with nothing changed."""
         gone = set(map(id, old))
-        commands = (*(item for item in self.commands if id(item) not in gone), *new)
+        self._know((*(item for item in self.commands if id(item) not in gone), *new))
+
+    def _know(self, commands: tuple[AnyCommand, ...]) -> None:
         names: dict[tuple[str, ...], AnyCommand] = {}
         for item in commands:
             for name in (item.name, *item.aliases):
@@ -325,10 +331,7 @@ class CommandTable:
 
     def complete(self, session: Session, line: str) -> list[str]:
         """Ways to finish the last word of `line` (which may be empty, after a blank)."""
-        words = line.split()
-        if not words or line[-1:].isspace():
-            words.append("")
-        *before, last = words
+        *before, last = typed_words(line)
         if before:
             before[0] = before[0].partition(_FORMAT)[0]
         found = {name[len(before)] for name in self._names if self._may_follow(name, before, last)}

@@ -26,6 +26,21 @@ def split_words(line: str) -> list[str]:
     return [*words, word] if word else words
 
 
+def typed_words(line: str) -> list[str]:
+    """The words of a line that is being typed. The last one is unfinished: it may be empty, and in open quotes has blanks."""
+    words: list[str] = []
+    word = quote = ""
+    for char in line:
+        if char.isspace() and not quote:
+            words += [word] if word else []
+            word = ""
+            continue
+        word += char
+        if char in "'\"" and (not quote or char == quote):
+            quote = "" if quote else char
+    return [*words, word]
+
+
 def without_quotes(word: str) -> str:
     """A word as it is meant, with quotes and backslashes read as a shell does."""
     try:

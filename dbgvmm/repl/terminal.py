@@ -15,6 +15,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
 from dbgvmm.commands import CommandTable, Session
+from dbgvmm.commands.words import typed_words
 from dbgvmm.repl.loop import GivesWay
 from dbgvmm.repl.status import status_line
 
@@ -50,7 +51,7 @@ class TableCompleter(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """Ways to finish the word before the cursor."""
         line = document.text_before_cursor
-        typed = 0 if line[-1:].isspace() or not line else len(line.split()[-1])
+        typed = len(typed_words(line)[-1])
         for text in self._table.complete(self._session, line)[:_MOST_COMPLETIONS]:
             yield Completion(text, start_position=-typed)
 

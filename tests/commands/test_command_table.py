@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.commands.parameters import Address, Count, Format
-from dbgvmm.commands.table import command
+from dbgvmm.commands.table import AnyCommand, command
 
 ONE = Count(1)
 
@@ -123,6 +124,24 @@ def test_two_commands_of_one_name_are_refused() -> None:
             return ""
 
         assert CommandTable(lambda: [info_apples, other]).commands
+
+
+def test_commands_that_could_not_be_loaded_are_loaded_the_next_time() -> None:
+    """Ctrl-C at the first command of a prompt: the others must be there afterwards."""
+    tries: list[bool] = []
+
+    def load() -> Iterator[AnyCommand]:
+        yield info_apples
+        tries.append(True)
+        if len(tries) == 1:
+            raise KeyboardInterrupt
+        yield pick
+
+    table = CommandTable(load)
+    with pytest.raises(KeyboardInterrupt):
+        table.understand("pick")
+    assert table.commands == (info_apples, pick)
+    assert table.understand("pick") is not None
 
 
 def test_commands_are_loaded_when_the_first_one_is_wanted() -> None:

@@ -89,6 +89,12 @@ def test_names_complete_as_they_can_be_typed(session: Session) -> None:
         evaluate(session, name)
 
 
+def test_a_name_with_blanks_completes_behind_an_open_quote(session: Session, table: CommandTable) -> None:
+    assert table.complete(session, "break '<T as c") == ["'<T as core::convert::From<T>>::from'"]
+    name = "'AK::String::operator==(AK::String const&) const'"
+    assert table.complete(session, f"x/4i {name[:30]}") == table.complete(session, f"print 8 + {name[:36]}") == [name]
+
+
 def test_symbols_are_counted_once(session: Session, tmp_path: Path) -> None:
     assert len(load_symbols(tmp_path / "names.txt")) == len(LIST.splitlines())
 
