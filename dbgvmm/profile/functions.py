@@ -219,7 +219,6 @@ class _Builder:
         _apportion(profile)
         return profile
 
-
     def _add_indirect(self, counts: ExecutionCounts) -> None:
         for item, targets in counts.indirect_calls.items():
             caller = self.function(item.address, item.user).key
