@@ -36,14 +36,20 @@ def stepi(session: Session, count: Count = _ONE) -> StopReport:
 
 
 @command("nexti", aliases=("ni",), resumes=True, repeats=True)
-def nexti(session: Session) -> StopReport:
-    """Execute one instruction; a call, a repeated string instruction or a software interrupt as a whole.
+def nexti(session: Session, count: Count = _ONE) -> StopReport:
+    """Execute COUNT instructions (1); calls, repeated ones and software interrupts as a whole.
 
     For example:
 
         nexti
+        ni 10
     """
-    return report_stop(session, _over_instruction(session))
+    stop = _over_instruction(session)
+    for _ in range(count - 1):
+        if stop.kind is not StopKind.STEP:
+            break
+        stop = _over_instruction(session)
+    return report_stop(session, stop)
 
 
 def _over_instruction(session: Session) -> Stop:
@@ -126,7 +132,7 @@ def until(session: Session, where: ExpressionText) -> StopReport:
 
 @command("finish", aliases=("fin",), resumes=True)
 def finish(session: Session) -> StopReport:
-    """Run until the current function has returned, or the handler to what it has interrupted.
+    """Run until the selected frame's function has returned, or the handler to what it has interrupted.
 
     Where that is, a backtrace says. Where it cannot (in 16- and 32-bit code), it is behind a `ret` that takes its address at
     or above where the stack pointer is now: calls on the way run as a whole, everything else in single steps, so a long loop
@@ -137,10 +143,11 @@ def finish(session: Session) -> StopReport:
         finish
     """
     session.machine.os_finder.recognise()
+    level = 0 if session.frame is None else session.frame.level
     try:
-        return report_stop(session, session.steps.finish())
+        return report_stop(session, session.steps.finish(level))
     except UnwindEnd as end:
-        if end.outermost:
+        if end.outermost or level:
             raise CommandError(f"nothing is known to which this returns: {end}") from end
         return report_stop(session, _step_out(session), f"{end}: by single steps")
 

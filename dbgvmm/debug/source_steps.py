@@ -78,10 +78,11 @@ class SourceSteps:
         """To another line, into functions of which lines are known. Raises NoLine."""
         return self._leave_line(into=True)
 
-    def finish(self) -> Stop:
-        """Out of the function that the CPU stands in. Raises UnwindEnd if it is not known where that leads to."""
+    def finish(self, level: int = 0) -> Stop:
+        """Out of the function that the CPU stands in, or of that of an outer frame. Raises UnwindEnd if it is not known where
+        that leads to."""
         machine = self._machine
-        caller = machine.unwinder.returns_to()
+        caller = machine.unwinder.returns_to(level=level)
         if caller.exact:
             there = f"$rsp == {caller.sp:#x}"
         else:

@@ -60,6 +60,16 @@ def test_a_callers_registers_are_what_it_finds_when_the_callee_has_returned(
     assert {name: cpu.gpr[number] for name, number in names.items()} | {"rip": cpu.rip} == expected
 
 
+def test_finish_returns_from_the_selected_frame(deepest: Session, run: Callable[[str], Any]) -> None:
+    frames = deepest.machine.unwinder.frames()
+    run("frame 3")
+    stop = run("finish")
+    assert (stop.rip, deepest.machine.cpu.gpr[GPR.RSP]) == (frames[4].pc, frames[4].sp)
+    run("up 100")
+    with pytest.raises(CommandError, match="nothing is known to which this returns"):
+        run("finish")
+
+
 def test_what_is_not_known_of_a_caller_is_said_to_be_unknown(deepest: Session, run: Callable[[str], Any]) -> None:
     run("up")
     for text in ("$rax", "ecx + 1", "*$rdi", "{u8}$al"):

@@ -44,6 +44,16 @@ def test_nexti_runs_over_a_call(hello: Session, table: CommandTable) -> None:
     assert len(hello.machine.breakpoints) == 1
 
 
+def test_nexti_with_a_count_is_as_many_of_them(hello: Session) -> None:
+    break_(hello, symbol(hello, "kmain"))
+    continue_(hello)
+    report = nexti(hello, Count(3))
+    assert report.place.startswith(f"{symbol(hello, 'kmain') + 9:#x} <kmain+")
+    inner = break_(hello, symbol(hello, "print"))
+    report = nexti(hello, Count(1000))
+    assert report.number == inner.number, "a breakpoint on the way ends it"
+
+
 @pytest.mark.parametrize("where", ["#3000", "+3000"])
 def test_until_a_moment_stops_at_that_count(hello: Session, where: str) -> None:
     assert until(hello, where).count == 3000

@@ -86,15 +86,18 @@ class Unwinder:
         values = {number: cpu.gpr[index] for number, index in enumerate(GPR_OF_DWARF)}
         return Registers(cpu.rip, values, True, cpu.cpl == _USER_CPL)
 
-    def returns_to(self, methods: Collection[str] | None = None) -> Registers:
+    def returns_to(self, methods: Collection[str] | None = None, level: int = 0) -> Registers:
         """The caller's registers when the function that the CPU stands in will have returned: pc and RSP, the frame's CFA.
 
-        methods: only what these find. Raises UnwindEnd.
+        methods: only what these find. level: of an outer frame instead. Raises UnwindEnd.
         """
         self._stack.forget()
         if not self._cpu.in_64bit_code:
             raise UnwindEnd(f"only stacks of 64-bit code are read, not of {self._cpu.mode.value}")
-        found, how = self.caller(self.innermost())
+        registers = self.innermost()
+        for _ in range(level):
+            registers, _ = self.caller(registers)
+        found, how = self.caller(registers)
         if methods is not None and how not in methods:
             raise UnwindEnd(f"the caller was found by {how} only")
         return found
