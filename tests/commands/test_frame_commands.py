@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dbgvmm import Machine
 from dbgvmm.commands import CommandError, CommandTable, Session
 from dbgvmm.commands.expression import evaluate
 from dbgvmm.cpu.bits import GPR
-from dbgvmm.debug.symbols import load_symbols
 
 CALLERS = 7
 """Frames in `deepest`, when `omitted_and_aligned` has led there."""
-
-
-@pytest.fixture
-def deepest(booted: Callable[..., Machine], guest: Callable[[str], Path], table: CommandTable) -> Session:
-    """The guest in `deepest`, called by all of the others."""
-    session = Session(booted("frames"), load_symbols(guest("frames").with_suffix(".elf64")))
-    for place in ("omitted_and_aligned", "deepest"):
-        table.execute(session, f"break {place}")
-        table.execute(session, "continue")
-        table.execute(session, "delete")
-    return session
 
 
 @pytest.fixture

@@ -19,19 +19,8 @@ from dbgvmm.debug.symbols import load_symbols
 Guest = Callable[[str], Path]
 
 
-@pytest.fixture
-def frames(booted: Callable[..., Machine], guest: Guest, table: CommandTable) -> Session:
-    """The guest `frames` in `deepest`, called by all of the others."""
-    session = Session(booted("frames"), load_symbols(guest("frames").with_suffix(".elf64")))
-    for place in ("omitted_and_aligned", "deepest"):
-        table.execute(session, f"break {place}")
-        table.execute(session, "continue")
-        table.execute(session, "delete")
-    return session
-
-
-def test_backtrace_names_functions_files_and_lines(frames: Session) -> None:
-    report = backtrace(frames)
+def test_backtrace_names_functions_files_and_lines(deepest: Session) -> None:
+    report = backtrace(deepest)
     names = [row.symbol.partition("+")[0] for row in report.frames]
     assert names == [
         "deepest", "omitted", "omitted_with_locals", "omitted_of_varying_size", "omitted_and_aligned", "kmain",
@@ -43,35 +32,35 @@ def test_backtrace_names_functions_files_and_lines(frames: Session) -> None:
     assert "omitted_and_aligned(4)" in source[report.frames[5].line - 1], "the call, not the line behind it"
 
 
-def test_backtrace_is_short_when_a_count_is_given_and_says_so(frames: Session, table: CommandTable) -> None:
-    text = str(table.execute(frames, "bt 2 --how"))
+def test_backtrace_is_short_when_a_count_is_given_and_says_so(deepest: Session, table: CommandTable) -> None:
+    text = str(table.execute(deepest, "bt 2 --how"))
     assert len(text.splitlines()) == 3
     assert "by cfi" in text
     assert "there may be more" in text
-    assert len(backtrace(frames, Count(2)).frames) == 2
+    assert len(backtrace(deepest, Count(2)).frames) == 2
 
 
-def test_info_line_goes_both_ways(frames: Session, table: CommandTable) -> None:
-    deepest = frames.symbols.find("deepest")
-    assert deepest is not None
-    (line,) = info_line(frames).lines
-    assert (line.file, line.start) == ("frames/main.c", deepest.address)
-    assert deepest.address in [place.start for place in info_line(frames, f"main.c:{line.line}").lines]
-    assert f"line {line.line} of frames/main.c is at {deepest.address:#x} <deepest>" in str(
-        table.execute(frames, "info line deepest")
+def test_info_line_goes_both_ways(deepest: Session, table: CommandTable) -> None:
+    inner = deepest.symbols.find("deepest")
+    assert inner is not None
+    (line,) = info_line(deepest).lines
+    assert (line.file, line.start) == ("frames/main.c", inner.address)
+    assert inner.address in [place.start for place in info_line(deepest, f"main.c:{line.line}").lines]
+    assert f"line {line.line} of frames/main.c is at {inner.address:#x} <deepest>" in str(
+        table.execute(deepest, "info line deepest")
     )
     for bad, words in (("0x10", "no line is known of 0x10"), ("main.c:9999", "no code is known"), ("nothing", "no number")):
         with pytest.raises(CommandError, match=words):
-            table.execute(frames, f"info line {bad}")
+            table.execute(deepest, f"info line {bad}")
 
 
-def test_list_shows_the_source_around(frames: Session, table: CommandTable) -> None:
-    shown = list_source(frames, "deepest", lines=Count(5))
+def test_list_shows_the_source_around(deepest: Session, table: CommandTable) -> None:
+    shown = list_source(deepest, "deepest", lines=Count(5))
     text = Path("guests/frames/main.c").read_text().splitlines()
     assert shown.text == tuple(text[shown.first - 1 : shown.first + 4])
     assert "deepest(u64 n) {" in "".join(shown.text)
     assert text[shown.current - 1].strip() == "visits++;"
-    assert f"=> {shown.current}" in str(table.execute(frames, "list"))
+    assert f"=> {shown.current}" in str(table.execute(deepest, "list"))
 
 
 def test_list_says_which_file_is_not_there(booted: Callable[..., Machine], table: CommandTable, tmp_path: Path) -> None:
@@ -83,64 +72,64 @@ def test_list_says_which_file_is_not_there(booted: Callable[..., Machine], table
         table.execute(session, "list main")
 
 
-def test_info_symbol_and_address_say_which_file_knows(frames: Session, table: CommandTable) -> None:
-    deepest = info_address(frames, "deepest")
-    place = info_symbol(frames, deepest.address + 1)  # type: ignore[arg-type]  # an address is an int
+def test_info_symbol_and_address_say_which_file_knows(deepest: Session, table: CommandTable) -> None:
+    inner = info_address(deepest, "deepest")
+    place = info_symbol(deepest, inner.address + 1)  # type: ignore[arg-type]  # an address is an int
     assert (place.name, place.offset, place.kind) == ("deepest", 1, "code")
     assert place.source.endswith("frames.elf64")
-    assert f"{deepest.address + 1:#x} is deepest+0x1" in str(place)
+    assert f"{inner.address + 1:#x} is deepest+0x1" in str(place)
     for line, words in (("info symbol 0x10", "no symbol covers 0x10"), ("info address nobody", "no symbol 'nobody'")):
         with pytest.raises(CommandError, match=words):
-            table.execute(frames, line)
+            table.execute(deepest, line)
 
 
-def test_info_functions_and_variables_take_a_regular_expression(frames: Session, table: CommandTable) -> None:
-    assert [row.name for row in info_functions(frames, "^omitted").symbols] == [
+def test_info_functions_and_variables_take_a_regular_expression(deepest: Session, table: CommandTable) -> None:
+    assert [row.name for row in info_functions(deepest, "^omitted").symbols] == [
         "omitted", "omitted_with_locals", "omitted_of_varying_size", "omitted_and_aligned", "omitted_and_trapping",
     ]  # fmt: skip
-    assert [row.name for row in info_variables(frames, "^visits$").symbols] == ["visits"]
-    some = info_functions(frames, limit=Count(3))
+    assert [row.name for row in info_variables(deepest, "^visits$").symbols] == ["visits"]
+    some = info_functions(deepest, limit=Count(3))
     assert len(some.symbols) == 3
     assert some.left_out > 20
     assert "more: --limit N" in str(some)
     with pytest.raises(CommandError, match="no regular expression"):
-        table.execute(frames, "info functions (")
+        table.execute(deepest, "info functions (")
 
 
-def test_symbols_come_and_go(frames: Session, table: CommandTable, guest: Guest) -> None:
+def test_symbols_come_and_go(deepest: Session, table: CommandTable, guest: Guest) -> None:
     hello = guest("hello").with_suffix(".elf64")
-    table.execute(frames, f"symbols add {hello} --offset 0x70000000")
-    listed = symbols_command(frames).sources
+    table.execute(deepest, f"symbols add {hello} --offset 0x70000000")
+    listed = symbols_command(deepest).sources
     assert [row.number for row in listed] == [1, 2]
     assert listed[0].state == "matches"
     assert listed[1].offset == 0x7000_0000
     kmain = load_symbols(hello).find("kmain")
     assert kmain is not None
-    assert frames.symbols.describe(kmain.address + 0x7000_0000) == "kmain"
-    table.execute(frames, "symbols remove 2")
-    assert frames.symbols.describe(kmain.address + 0x7000_0000) == ""
+    assert deepest.symbols.describe(kmain.address + 0x7000_0000) == "kmain"
+    table.execute(deepest, "symbols remove 2")
+    assert deepest.symbols.describe(kmain.address + 0x7000_0000) == ""
     for line, words in (
         ("symbols remove 2", "no source 2"), ("symbols add", "FILE is missing"), ("symbols add /dev/null", "neither"),
         ("symbols add x --directory y", "not both"), ("symbols add --directory /nowhere", "no directory"),
         ("symbols find", "no ELF image is mapped"),
     ):  # fmt: skip
         with pytest.raises(CommandError, match=words):
-            table.execute(frames, line)
+            table.execute(deepest, line)
 
 
-def test_symbols_of_one_address_space_are_unknown_in_others(frames: Session, table: CommandTable, guest: Guest) -> None:
+def test_symbols_of_one_address_space_are_unknown_in_others(deepest: Session, table: CommandTable, guest: Guest) -> None:
     user = guest("hello").with_suffix(".elf64")
-    table.execute(frames, f"symbols add {user} --cr3 0x7000000")
+    table.execute(deepest, f"symbols add {user} --cr3 0x7000000")
     known = load_symbols(user).find("console_init")
     assert known is not None
-    assert frames.symbols.describe(known.address) == ""
-    assert frames.symbols.describe(known.address, 0x700_0018) == "console_init"
-    assert frames.symbols.describe(frames.machine.cpu.rip, 0x700_0018) == "deepest", "the kernel's are everybody's"
+    assert deepest.symbols.describe(known.address) == ""
+    assert deepest.symbols.describe(known.address, 0x700_0018) == "console_init"
+    assert deepest.symbols.describe(deepest.machine.cpu.rip, 0x700_0018) == "deepest", "the kernel's are everybody's"
 
 
-def test_another_programs_file_is_said_to_be_one(frames: Session, table: CommandTable, guest: Guest) -> None:
+def test_another_programs_file_is_said_to_be_one(deepest: Session, table: CommandTable, guest: Guest) -> None:
     other = guest("pagetables").with_suffix(".elf64")
-    text = str(table.execute(frames, f"symbols add {other}"))
+    text = str(table.execute(deepest, f"symbols add {other}"))
     assert "does not match what is in memory" in text
     assert "sampled functions' bytes differ" in text
 
@@ -151,12 +140,12 @@ def test_a_kernel_is_compared_before_its_first_instruction(booted: Callable[...,
     assert (row.state, row.match.startswith("matches: 0 of ")) == ("matches", True)
 
 
-def test_a_kernel_that_patches_itself_still_matches(frames: Session) -> None:
+def test_a_kernel_that_patches_itself_still_matches(deepest: Session) -> None:
     """As Linux does for ftrace: the first bytes of every function are something else."""
-    functions = [symbol for symbol in frames.symbols if symbol.kind == "code"]
+    functions = [symbol for symbol in deepest.symbols if symbol.kind == "code"]
     for symbol in functions:
-        frames.machine.memory.poke(symbol.address, b"\x0f\x1f\x44\x00\x00"[: symbol.end - symbol.address])
-    (row,) = symbols_command(frames).sources
+        deepest.machine.memory.poke(symbol.address, b"\x0f\x1f\x44\x00\x00"[: symbol.end - symbol.address])
+    (row,) = symbols_command(deepest).sources
     assert row.state == "matches"
 
 
