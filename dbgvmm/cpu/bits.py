@@ -118,6 +118,12 @@ class MiscEnable(BitNames):
     NO_XD = 1 << 34
 
 
+class MtrrPhysMask(BitNames):
+    """MSRs 201H, 203H and so on, beside the mask (SDM vol. 3A 12.11.2.3)."""
+
+    VALID = 1 << 11
+
+
 class MtrrDefType(BitNames):
     """MSR 2FFH, above the default type (SDM vol. 3A 12.11.2.1)."""
 

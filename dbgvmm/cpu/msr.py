@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import attrgetter
 
-from .bits import CR0, CR4, EFER, GPR, MASK32, MASK64, MSR, ApicBase, MiscEnable, MtrrDefType, SReg, is_canonical
+from .bits import CR0, CR4, EFER, GPR, MASK32, MASK64, MSR, ApicBase, MiscEnable, MtrrDefType, MtrrPhysMask, SReg, is_canonical
 from .cpuid import CpuidTable
 from .faults import GuestFault, general_protection
 from .privilege import require_cpl0
@@ -166,7 +166,7 @@ class MsrTable:
         address = (1 << physical_bits) - 0x1000
         for index in range(MSR.MTRR_PHYSBASE0, MSR.MTRR_PHYSBASE0 + 2 * _VARIABLE_MTRRS, 2):
             table[index] = _stored_reader(index), _mtrr_base_writer(index, address | 0xFF)
-            table[index + 1] = _stored_reader(index + 1), _stored(index + 1, address | MtrrDefType.ENABLED)
+            table[index + 1] = _stored_reader(index + 1), _stored(index + 1, address | MtrrPhysMask.VALID)
 
 
 def set_firmware_mtrrs(cpu: VCpu) -> None:
