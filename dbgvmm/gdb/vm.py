@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from select import select
 from time import monotonic
@@ -51,11 +51,10 @@ class VmProcess:
         self._stdin, self._stderr = self._process.stdin, self._process.stderr
         os.set_blocking(self._stderr.fileno(), False)
         os.set_blocking(self._stdin.fileno(), False)
-        try:
+        with ExitStack() as unless_it_serves:
+            unless_it_serves.callback(self.close)
             self.address = self._wait_for_address(timeout)
-        except BaseException:
-            self.close()
-            raise
+            unless_it_serves.pop_all()
 
     def _wait_for_address(self, timeout: float) -> str:
         deadline = monotonic() + timeout
