@@ -117,7 +117,8 @@ def break_(
 ) -> BreakpointLine:
     """Stop in front of the instruction at ADDRESS (the next one); `if EXPRESSION`: only where that holds.
 
-    In every address space, or only in that whose top-level page table CR3 points to (`--cr3 $cr3`: the current one).
+    The next one is the selected frame's: of a caller, the one behind its call. It stops in every address space, or only in that
+    whose top-level page table CR3 points to (`--cr3 $cr3`: the current one).
     `--phys`: ADDRESS is guest-physical, at whatever linear address it is executed. The guest's memory is not changed.
     A condition of registers, memory and numbers is compiled into the translation: where it does not hold, it costs
     nanoseconds.

@@ -10,6 +10,8 @@ from dbgvmm import Machine
 from dbgvmm.debug.symbols import Symbol, SymbolSource, SymbolTable
 from dbgvmm.debug.unwind import Base, Registers, Rule, RuleMethod, StackMemory, UnwindMethod
 from dbgvmm.guest_os import GuestMachine, GuestOs, GuestOsError, OsFinder, SystemSymbols
+from dbgvmm.guest_os.linux.kallsyms import Kallsyms
+from dbgvmm.guest_os.linux.names import NameTable
 
 
 class Outermost(RuleMethod):
@@ -92,6 +94,16 @@ def test_a_name_that_nobody_knows_is_looked_for_in_the_guests_system(machine: Ma
     assert symbols.lookup("toy_main") == 0x5000
     assert symbols.find("nothing") is None
     assert detector.asked == 1
+
+
+def test_a_kernels_rust_names_are_found_as_they_are_shown() -> None:
+    mangled = "_RNvCs1234_7mycrate3foo"
+    table = NameTable(Kallsyms([mangled, "_Zebra"], "TT", [1 << 63, (1 << 63) + 16]), "kallsyms", (1 << 63) + 32)
+    found = table.at((1 << 63) + 4)
+    assert found is not None and found[0].name == "mycrate::foo"
+    assert table.find("mycrate::foo") == table.find(mangled) == found[0]
+    assert table.starting_with("mycr") == ["mycrate::foo"]
+    assert table.starting_with("_Z") == ["_Zebra"]
 
 
 def test_a_name_is_completed_by_the_guests_system(machine: Machine) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Final
 
-from dbgvmm.debug.symbols.demangled import readable
+from dbgvmm.debug.symbols.demangled import MANGLED, readable
 from dbgvmm.debug.symbols.table import Symbol
 from dbgvmm.guest_os.linux.kallsyms import Kallsyms
 
@@ -53,9 +53,16 @@ class NameTable:
         names = self.table.names
         return dict(zip(reversed(names), range(len(names) - 1, -1, -1), strict=True))
 
+    @cached_property
+    def _by_readable_name(self) -> dict[str, int]:
+        """Those of Rust."""
+        return {readable(name): number for name, number in self._by_name.items() if name.startswith(MANGLED)}
+
     def find(self, name: str) -> Symbol | None:
         """The symbol of that name; of several (file-local ones) the first in the table."""
         number = self._by_name.get(name)
+        if number is None:
+            number = self._by_readable_name.get(name)
         return None if number is None else self._symbol(number)
 
     def address(self, name: str) -> int | None:
@@ -73,4 +80,4 @@ class NameTable:
 
     def starting_with(self, prefix: str) -> list[str]:
         """The names that begin with `prefix`, in order."""
-        return sorted(name for name in self._by_name if name.startswith(prefix))
+        return sorted({name for known in (self._by_name, self._by_readable_name) for name in known if name.startswith(prefix)})
